@@ -1,0 +1,80 @@
+"""Messages as bytes, and the envelope that carries one through a layer: msgpack, by msgspec."""
+
+from enum import IntEnum
+from itertools import count
+from secrets import randbits
+from typing import Any
+
+import msgspec
+
+from busway.bus.errors import MessageTooLarge
+from busway.bus.messages import Message, check_message
+
+
+class Kind(IntEnum):
+    """What an envelope is to its receiver."""
+
+    MESSAGE = 0
+    GROUP_MESSAGE = 1
+    """For every member of `group` that the receiving process has."""
+    JOINED = 2
+    """`channel` is a member of `group` from now on."""
+    LEFT = 3
+
+
+class Envelope(msgspec.Struct, array_like=True, gc=False):
+    """One message on its way. On the wire it is a msgpack array of these fields in this order."""
+
+    id: int
+    """Unique among the messages of a layer."""
+    channel: str
+    """Where it was sent: a channel; for a group message the target's prefix."""
+    sent: float
+    """When it was sent: seconds since the epoch."""
+    expires: float
+    """When it is dropped if nobody took it: seconds since the epoch."""
+    body: bytes
+    """The encoded message."""
+    lane: str = ""
+    """Ordering lane: the policy's pattern, NUL, the value of the ordering key. Empty: none."""
+    kind: Kind = Kind.MESSAGE
+    group: str = ""
+    attempt: int = 1
+    """How often it has been handed out, this time included."""
+
+
+_encode_body = msgspec.msgpack.Encoder().encode
+_decode_body = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+encode_envelope = msgspec.msgpack.Encoder().encode
+decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+
+
+def encode_message(message: Message, channel: str, limit: int) -> bytes:
+    """Return `message` as bytes.
+
+    Raises `InvalidMessage` for what cannot cross the bus, `MessageTooLarge` over `limit` bytes.
+    `channel` is for the error's text.
+    """
+    check_message(message)
+    body = _encode_body(message)
+    if len(body) > limit:
+        raise MessageTooLarge(channel, len(body), limit)
+    return body
+
+
+def decode_message(body: bytes) -> dict[str, Any]:
+    """Return the message in `body`; raises `msgspec.DecodeError` when it is not one."""
+    return _decode_body(body)
+
+
+class Ids:
+    """Makes message ids that no other process makes. Thread-safe."""
+
+    def __init__(self) -> None:
+        # 31 random bits for the process, 32 for its count: fits a signed 64-bit int.
+        self._count = count((randbits(31) << 32) + 1)
+
+    def new(self) -> int:
+        """Return the next id."""
+        return next(self._count)

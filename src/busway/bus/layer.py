@@ -1,0 +1,445 @@
+"""The contract of a channel layer.
+
+Five operations for everyone: `send`, `receive`, `group_add`, `group_discard`, `group_send`,
+each also with an `a` prefix for async code. One primitive underneath, `Receiver.exchange`, and
+a way to wait: that pair is all a backend implements. Interface servers and workers use it
+directly, one exchange per batch.
+"""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from busway.bus import names
+from busway.bus.errors import ChannelFull, LayerClosed
+from busway.bus.messages import Message
+from busway.bus.policy import Policies, Policy
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Put `message` on `channel`, after `delay` seconds (0: now)."""
+
+    channel: str
+    message: Message
+    delay: float = 0.0
+
+
+class GroupAdd(msgspec.Struct, frozen=True, gc=False):
+    """Make `channel` a member of `group` for the layer's `group_expiry` seconds from now."""
+
+    group: str
+    channel: str
+
+
+class GroupDiscard(msgspec.Struct, frozen=True, gc=False):
+    """Take `channel` out of `group`; no error when it was not a member."""
+
+    group: str
+    channel: str
+
+
+class GroupSend(msgspec.Struct, frozen=True, gc=False):
+    """Send `message` to every member of `group`; full members are skipped and counted."""
+
+    group: str
+    message: Message
+
+
+class Delivery(msgspec.Struct, gc=False):
+    """A message that was received."""
+
+    channel: str
+    """The channel it was sent to; for a group message on process-specific channels, the prefix."""
+    message: dict[str, Any]
+    members: tuple[str, ...] = ()
+    """For a group message: this process's member channels, to each of which it is addressed."""
+    id: int = 0
+    sent: float = 0.0
+    """When it was sent: seconds since the epoch."""
+    attempt: int = 1
+    """How often it has been handed out, this time included."""
+    lane: str = ""
+    """Its ordering lane, or empty."""
+    batch: int = 0
+    place: int = 0
+    """Which exchange of its receiver took it, and its place in there."""
+
+
+class Leave(msgspec.Struct, frozen=True, gc=False):
+    """Take `channel` out of every group: it is gone. For the process that owns it."""
+
+    channel: str
+
+
+class Return(msgspec.Struct, frozen=True, gc=False):
+    """Put back a delivery that was not begun, before everything that waits on its channel."""
+
+    delivery: Delivery
+
+
+Operation = Send | GroupAdd | GroupDiscard | GroupSend | Leave | Return
+
+
+class Refusal(NamedTuple):
+    """An operation that was not done. Its place in `operations`, and why."""
+
+    index: int
+    operation: Operation
+    error: ChannelFull
+
+
+class Outcome(NamedTuple):
+    """What an exchange gave."""
+
+    deliveries: list[Delivery]
+    refused: list[Refusal]
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """Counts of one channel or of the whole layer."""
+
+    messages_count: int = 0
+    """Messages accepted since the layer was made or flushed."""
+    channel_full_count: int = 0
+    """Sends refused for want of room."""
+    messages_pending: int = 0
+    """Messages that wait now, those behind a lane and the delayed ones included."""
+    messages_max_age: float = 0.0
+    """Seconds that the oldest waiting message has waited."""
+    dropped: Mapping[str, int] = {}
+    """Messages dropped, by reason: "expired", "full" (group members), "receiver died"."""
+
+
+class Receiver(ABC):
+    """One reader of a layer: a consumer thread or an event loop.
+
+    Not thread-safe: one thread or one event loop uses it at a time.
+    """
+
+    @abstractmethod
+    def exchange(
+        self,
+        operations: Sequence[Operation] = (),
+        done: Sequence[Delivery] = (),
+        channels: Sequence[str] = (),
+        limit: int = 0,
+        *,
+        wake_below: int = 0,
+        hold: bool = True,
+    ) -> Outcome:
+        """Do everything in one atomic step, and in this order.
+
+        1. `operations` are applied. Those that find no room are in `refused`; the others stand.
+           A later operation of the same lane as a refused one is refused too, so that order
+           is kept: send the refused ones again, in their order.
+        2. `done` names deliveries of this receiver that have been handled: their lanes go on.
+        3. Up to `limit` messages are taken off `channels` (normal names, full "name?random",
+           or prefixes up to "!"), fairly among channels and in FIFO order within each.
+
+        With `wake_below` = n, a receiver that got fewer than n messages is registered, in the
+        same step, to be woken by the next message for `channels`: call `wait` then. A refusal
+        registers it likewise, to be woken when there may be room. 0: not registered.
+
+        With `hold` = True, messages of normal channels stay in this receiver's hands until
+        they are in `done` (or given back with `Return`). With False they are done on delivery.
+
+        Raises `UsageError` for bad names or messages, before anything is applied, and
+        `LayerUnavailable` when the storage fails, with nothing applied.
+        """
+
+    async def aexchange(
+        self,
+        operations: Sequence[Operation] = (),
+        done: Sequence[Delivery] = (),
+        channels: Sequence[str] = (),
+        limit: int = 0,
+        *,
+        wake_below: int = 0,
+        hold: bool = True,
+    ) -> Outcome:
+        """Do an `exchange` from async code.
+
+        Layers whose exchange does not block do it at once. Cancelling may lose what was taken.
+        """
+        return self.exchange(operations, done, channels, limit, wake_below=wake_below, hold=hold)
+
+    def begin(self, delivery: Delivery) -> None:
+        """Say that `delivery`, and all before it in its batch, is being handled from now on.
+
+        If this process dies, messages that were not begun go to other receivers.
+        """
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until there may be something to exchange; True unless `timeout` seconds passed.
+
+        None: no limit. It may return early, with nothing there. `interrupt` wakes it.
+        """
+
+    @abstractmethod
+    async def async_wait(self, timeout: float | None = None) -> bool:
+        """Do a `wait` from async code. Cancelling it is safe."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Wake this receiver's `wait` now. Safe from other threads and from signal handlers."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the receiver was woken: for event loops.
+
+        Call `drain` when it is readable, then exchange.
+        """
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Forget wake-ups so far, so that `fileno` is not readable until the next one."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what was not begun, and release everything. Closing twice is harmless."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class ChannelLayer(ABC):
+    """Carries messages between processes. Thread-safe; not usable across `fork`.
+
+    Subclasses implement `receiver`, `group_channels`, `flush` and `statistics`.
+    """
+
+    def __init__(
+        self,
+        *,
+        policies: Mapping[Any, Policy | Mapping[str, Any]] | None = None,
+        message_size: int = 1024 * 1024,
+        group_expiry: float = 86_400.0,
+        **defaults: Any,
+    ) -> None:
+        """Make a layer.
+
+        Args:
+            policies: pattern of a channel's name → `Policy` or its fields.
+            message_size: largest encoded message, in bytes.
+            group_expiry: seconds after which a group membership ends unless it is renewed.
+            defaults: fields of `Policy` for channels that no pattern matches
+                (`capacity`, `expiry`, …).
+
+        Raises `ConfigurationError` for anything unknown or out of range.
+        """
+        self.policies = Policies(policies, **defaults)
+        self.message_size = message_size
+        self.group_expiry = group_expiry
+        self._idle: deque[Receiver] = deque()
+        # Copies of group messages for members that `receive` has yet to return, by prefix.
+        self._local: dict[str, deque[tuple[str, dict[str, Any]]]] = {}
+        self._closed = False
+
+    # -- what a backend implements ------------------------------------------------------
+
+    @abstractmethod
+    def receiver(self) -> Receiver:
+        """Return a new reader of this layer, for one thread or one event loop; close it after."""
+
+    @abstractmethod
+    def group_channels(self, group: str) -> list[str]:
+        """Return the member channels of `group`, in no particular order."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Drop every message, group and count. Receivers that wait go on waiting."""
+
+    @abstractmethod
+    def statistics(self, channel: str | None = None) -> Statistics:
+        """Return the counts of `channel` (or prefix), or of the whole layer for None."""
+
+    def close(self) -> None:
+        """Release what this process holds of the layer; messages stay where they are."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    # -- the five operations ------------------------------------------------------------
+
+    def new_channel(self, pattern: str) -> str:
+        """Return an unused name: `pattern`, which ends with "?" or "!", and a random part."""
+        return names.new_channel(pattern)
+
+    def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
+        """Put `message` on `channel`, after `delay` seconds.
+
+        Raises `ChannelFull` when there is no room, `InvalidName`, `InvalidMessage`,
+        `MessageTooLarge`. It never blocks for room.
+        """
+        self._apply(Send(channel, message, delay))
+
+    def receive(
+        self, channels: Sequence[str], timeout: float | None = 0.0
+    ) -> tuple[str, dict[str, Any]] | tuple[None, None]:
+        """Take one message off `channels`; returns (channel, message).
+
+        `timeout` is how long to wait for one: seconds, 0 for not at all, None for ever.
+        (None, None) is returned when none came. The message counts as handled on return: for
+        work that must be done in order, hold it with `receiver().exchange(...)` instead.
+        """
+        local = self._take_local(channels)
+        if local is not None:
+            return local
+        deadline = None if timeout is None else time.monotonic() + timeout
+        receiver = self._borrow()
+        try:
+            while True:
+                left = None if deadline is None else deadline - time.monotonic()
+                patient = left is None or left > 0
+                outcome = receiver.exchange(
+                    (), (), channels, 1, wake_below=1 if patient else 0, hold=False
+                )
+                if found := self._hand_over(outcome):
+                    return found
+                if not patient:
+                    return None, None
+                receiver.wait(left)
+        finally:
+            self._give_back(receiver)
+
+    def group_add(self, group: str, channel: str) -> None:
+        """Make `channel` a member of `group`, until `group_expiry` seconds have passed."""
+        self._apply(GroupAdd(group, channel))
+
+    def group_discard(self, group: str, channel: str) -> None:
+        """Take `channel` out of `group`; no error when it was not a member."""
+        self._apply(GroupDiscard(group, channel))
+
+    def group_send(self, group: str, message: Message) -> None:
+        """Send `message` to every member of `group`.
+
+        Members that have no room are skipped; `statistics` counts them.
+        """
+        self._apply(GroupSend(group, message))
+
+    # -- the same, for async code -------------------------------------------------------
+
+    async def asend(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
+        """Do `send` from async code."""
+        await self._aapply(Send(channel, message, delay))
+
+    async def areceive(
+        self, channels: Sequence[str], timeout: float | None = 0.0
+    ) -> tuple[str, dict[str, Any]] | tuple[None, None]:
+        """Do `receive` from async code. Cancelling it while it waits loses nothing."""
+        local = self._take_local(channels)
+        if local is not None:
+            return local
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        receiver = self._borrow()
+        try:
+            while True:
+                left = None if deadline is None else deadline - loop.time()
+                patient = left is None or left > 0
+                outcome = await receiver.aexchange(
+                    (), (), channels, 1, wake_below=1 if patient else 0, hold=False
+                )
+                if found := self._hand_over(outcome):
+                    return found
+                if not patient:
+                    return None, None
+                await receiver.async_wait(left)
+        finally:
+            self._give_back(receiver)
+
+    async def agroup_add(self, group: str, channel: str) -> None:
+        """Do `group_add` from async code."""
+        await self._aapply(GroupAdd(group, channel))
+
+    async def agroup_discard(self, group: str, channel: str) -> None:
+        """Do `group_discard` from async code."""
+        await self._aapply(GroupDiscard(group, channel))
+
+    async def agroup_send(self, group: str, message: Message) -> None:
+        """Do `group_send` from async code."""
+        await self._aapply(GroupSend(group, message))
+
+    async def agroup_channels(self, group: str) -> list[str]:
+        """Do `group_channels` from async code."""
+        return self.group_channels(group)
+
+    async def aflush(self) -> None:
+        """Do `flush` from async code."""
+        self.flush()
+
+    async def astatistics(self, channel: str | None = None) -> Statistics:
+        """Do `statistics` from async code."""
+        return self.statistics(channel)
+
+    # -- shared by the operations above -------------------------------------------------
+
+    def _apply(self, operation: Operation) -> None:
+        receiver = self._borrow()
+        try:
+            outcome = receiver.exchange((operation,))
+        finally:
+            self._give_back(receiver, waited=False)
+        if outcome.refused:
+            raise outcome.refused[0].error
+
+    async def _aapply(self, operation: Operation) -> None:
+        receiver = self._borrow()
+        try:
+            outcome = await receiver.aexchange((operation,))
+        finally:
+            self._give_back(receiver, waited=False)
+        if outcome.refused:
+            raise outcome.refused[0].error
+
+    def _borrow(self) -> Receiver:
+        if self._closed:
+            raise LayerClosed("channel layer")
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.receiver()
+
+    def _give_back(self, receiver: Receiver, *, waited: bool = True) -> None:
+        if waited:
+            # It may be registered to be woken, or was woken and found no time to look: the
+            # empty exchange takes it off the list and passes the bell on.
+            receiver.exchange()
+        if self._closed:
+            receiver.close()
+        else:
+            self._idle.append(receiver)
+
+    def _take_local(self, channels: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+        if self._local:
+            for channel in channels:
+                waiting = self._local.get(channel)
+                if waiting:
+                    return waiting.popleft()
+        return None
+
+    def _hand_over(self, outcome: Outcome) -> tuple[str, dict[str, Any]] | None:
+        """Return the message of an exchange; a group message's other copies wait in `_local`."""
+        for delivery in outcome.deliveries:
+            if not delivery.members:
+                return delivery.channel, delivery.message
+            copies = self._local.setdefault(delivery.channel, deque())
+            copies.extend((member, deepcopy(delivery.message)) for member in delivery.members)
+            return copies.popleft()
+        return None

@@ -1,0 +1,66 @@
+"""What a message may hold.
+
+A message is a dict with text keys. Values are None, bool, int (signed 64-bit), float (finite),
+str, bytes, and lists and dicts of these; tuples arrive as lists. The same list stands in the
+ASGI specification (version 1, "Applications / Messages").
+"""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, NoReturn
+
+from busway.bus.errors import InvalidMessage
+
+Message = Mapping[str, Any]
+
+MAX_DEPTH = 64
+"""Deepest nesting of lists and dicts."""
+
+_PLAIN = frozenset((str, bytes, bool, type(None)))
+_MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
+_EXPECTED = "None, bool, int, float, str, bytes, or lists and dicts of them"
+
+
+def check_message(message: Message) -> None:
+    """Raise `InvalidMessage` when `message` holds something that cannot cross the bus."""
+    if not isinstance(message, dict):
+        raise InvalidMessage("the message", _describe(message), "a dict with text keys")
+    _check_dict(message, "message", 0)
+
+
+def _check_dict(found: dict[Any, Any], where: str, depth: int) -> None:
+    for key, value in found.items():
+        if key.__class__ is not str:
+            raise InvalidMessage(f"a key of {where}", _describe(key), "text")
+        if value.__class__ not in _PLAIN:
+            _check_value(value, where, key, depth)
+
+
+def _check_value(value: object, where: str, key: object, depth: int) -> None:
+    kind = value.__class__
+    if kind is int:
+        if not _MIN_INT <= value <= _MAX_INT:  # type: ignore[operator]
+            _refuse(value, where, key, "an int in the signed 64-bit range")
+    elif kind is float:
+        if not isfinite(value):  # type: ignore[arg-type]
+            _refuse(value, where, key, "a finite float")
+    elif depth == MAX_DEPTH:
+        _refuse(value, where, key, f"at most {MAX_DEPTH} levels of nesting")
+    elif kind is dict:
+        _check_dict(value, f"{where}[{key!r}]", depth + 1)  # type: ignore[arg-type]
+    elif kind is list or kind is tuple:
+        inner = f"{where}[{key!r}]"
+        for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated]
+            if item.__class__ not in _PLAIN:
+                _check_value(item, inner, index, depth + 1)
+    elif not isinstance(value, str):
+        _refuse(value, where, key, _EXPECTED)
+
+
+def _refuse(value: object, where: str, key: object, expected: str) -> NoReturn:
+    raise InvalidMessage(f"{where}[{key!r}]", _describe(value), expected)
+
+
+def _describe(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -1,0 +1,142 @@
+"""How a channel behaves: capacity, expiry, delivery, ordering; set per pattern of its name."""
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from fnmatch import translate
+from typing import Any
+
+import msgspec
+
+from busway.bus.errors import ConfigurationError
+from busway.bus.names import family
+
+
+class Delivery(StrEnum):
+    """What happens to a message whose receiver dies."""
+
+    AT_MOST_ONCE = "at-most-once"
+    AT_LEAST_ONCE = "at-least-once"
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rules of the channels that match one pattern."""
+
+    capacity: int = 100
+    """Messages that may wait in one channel (for process-specific ones: in one prefix)."""
+
+    expiry: float = 60.0
+    """Seconds that a message may wait before it is dropped, and counted."""
+
+    delivery: Delivery = Delivery.AT_MOST_ONCE
+    """Whether a message is handed out again when its receiver dies or its lease ends."""
+
+    lease: float = 60.0
+    """Seconds a receiver has for one message, with at-least-once."""
+
+    max_attempts: int = 5
+    """How often a message is handed out before it goes to the dead-letter channel."""
+
+    dead_letter: str | None = None
+    """Channel for messages that were given up; None: they are dropped and counted."""
+
+    ordering: str | None = None
+    """Message key whose value names the lane: messages of one lane are handled in the order
+    they were sent and one at a time, whoever receives them. None: no lanes."""
+
+    lane_capacity: int = 20
+    """Messages that may wait in one lane behind the one that is being handled."""
+
+
+DEFAULT_POLICIES: Mapping[str, Mapping[str, Any]] = {
+    "websocket.*": {"ordering": "reply_channel"},
+    # The capacity is the window: so many chunks of a body are under way at once.
+    "http.request.body*": {"capacity": 8},
+    # One prefix serves every connection of an interface server.
+    "web.*!": {"capacity": 2000},
+}
+"""Policies that every layer starts with; a pattern given by the user is matched before them."""
+
+
+class Policies:
+    """Finds the policy of a channel by its name.
+
+    Patterns are globs ("websocket.*") or compiled regular expressions, and match the channel's
+    name up to and including its "?" or "!". The first that matches applies, the user's before
+    `DEFAULT_POLICIES`; fields that it leaves out come from the layer's own defaults.
+    Thread-safe.
+    """
+
+    def __init__(
+        self,
+        patterns: Mapping[str | re.Pattern[str], Policy | Mapping[str, Any]] | None = None,
+        **defaults: Any,
+    ) -> None:
+        """Check and compile `patterns`; `defaults` are fields of `Policy`.
+
+        Raises `ConfigurationError` for an unknown field, a wrong type or a value out of range.
+        """
+        self.default = self._build("the layer", defaults)
+        self._rules: list[tuple[re.Pattern[str], str, Policy]] = []
+        own = dict(patterns or {})
+        for pattern, fields in [*own.items(), *DEFAULT_POLICIES.items()]:
+            self._add(pattern, fields, defaults)
+        self._found: dict[str, tuple[str, Policy]] = {}
+
+    def _add(
+        self,
+        pattern: str | re.Pattern[str],
+        fields: Policy | Mapping[str, Any],
+        defaults: Mapping[str, Any],
+    ) -> None:
+        name = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+        regex = pattern if isinstance(pattern, re.Pattern) else re.compile(translate(pattern))
+        policy = (
+            fields
+            if isinstance(fields, Policy)
+            else self._build(f"the pattern {name!r}", {**defaults, **fields})
+        )
+        self._rules.append((regex, name, policy))
+
+    @staticmethod
+    def _build(where: str, fields: Mapping[str, Any]) -> Policy:
+        try:
+            policy = msgspec.convert(dict(fields), Policy)
+        except msgspec.ValidationError as error:
+            known = ", ".join(Policy.__struct_fields__)
+            raise ConfigurationError(f"policy of {where}: {error}; known are {known}") from None
+        for field, least in _LEAST.items():
+            value = getattr(policy, field)
+            if not value >= least:
+                raise ConfigurationError(
+                    f"policy of {where}: {field} is {value}, expected at least {least}"
+                )
+        if policy.expiry <= 0 or policy.lease <= 0:
+            raise ConfigurationError(f"policy of {where}: expiry and lease are seconds above 0")
+        return policy
+
+    def find(self, channel: str) -> tuple[str, Policy]:
+        """Return the pattern and the policy that apply to `channel`.
+
+        The pattern is part of a lane's identity: lanes span the channels of one pattern.
+        """
+        name = family(channel)
+        found = self._found.get(name)
+        if found is None:
+            if len(self._found) >= 10_000:
+                self._found.clear()
+            found = self._found[name] = self._match(name)
+        return found
+
+    def _match(self, name: str) -> tuple[str, Policy]:
+        for regex, pattern, policy in self._rules:
+            if regex.match(name):
+                return pattern, policy
+        return "", self.default
+
+    def all(self) -> Sequence[Policy]:
+        """Return every policy that a channel could have."""
+        return [self.default, *(policy for _, _, policy in self._rules)]
+
+
+_LEAST = {"capacity": 1, "lane_capacity": 1, "max_attempts": 1}

@@ -1,0 +1,60 @@
+"""Channel layers from URLs: `memory://`, `ipc://name?capacity=200`, or any installed scheme."""
+
+from importlib.metadata import entry_points
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from busway.bus.errors import ConfigurationError
+from busway.bus.layer import ChannelLayer
+
+
+def open_layer(url: str) -> ChannelLayer:
+    """Return the channel layer that `url` describes.
+
+    The scheme names the backend (the entry-point group `busway.layers` holds them, so other
+    distributions can add theirs), the rest goes to the backend's `from_url`. Query parameters
+    are the backend's options, for example `ipc://chat?capacity=200&expiry=30`.
+
+    Raises `ConfigurationError` for an unknown scheme or option.
+    """
+    scheme = urlsplit(url).scheme
+    found = {point.name: point for point in entry_points(group="busway.layers")}
+    if scheme not in found:
+        known = ", ".join(f"{name}://" for name in sorted(found))
+        raise ConfigurationError(f"no channel layer for {url!r}: expected one of {known}")
+    backend = found[scheme].load()
+    layer: ChannelLayer = backend.from_url(url)
+    return layer
+
+
+def query_options(url: str, kinds: dict[str, type]) -> dict[str, Any]:
+    """Return the query parameters of `url`, converted to the types in `kinds`.
+
+    Raises `ConfigurationError` for a parameter that is not in `kinds`, given twice, or of
+    another type.
+    """
+    options: dict[str, Any] = {}
+    for key, text in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if key not in kinds:
+            known = ", ".join(sorted(kinds))
+            raise ConfigurationError(f"unknown option {key!r} in {url!r}; known are {known}")
+        if key in options:
+            raise ConfigurationError(f"option {key!r} stands twice in {url!r}")
+        try:
+            options[key] = kinds[key](text)
+        except ValueError:
+            expected = kinds[key].__name__
+            raise ConfigurationError(
+                f"option {key!r} in {url!r} is {text!r}, expected {expected}"
+            ) from None
+    return options
+
+
+LAYER_OPTIONS: dict[str, type] = {
+    "capacity": int,
+    "expiry": float,
+    "group_expiry": float,
+    "message_size": int,
+    "lane_capacity": int,
+}
+"""Options that every layer takes in its URL."""
