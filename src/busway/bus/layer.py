@@ -87,8 +87,8 @@ class Return(msgspec.Struct, frozen=True, gc=False):
 Operation = Send | GroupAdd | GroupDiscard | GroupSend | Leave | Return
 
 
-class Refusal(NamedTuple):
-    """An operation that was not done. Its place in `operations`, and why."""
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """An operation that was not done: its place in `operations`, itself, and why."""
 
     index: int
     operation: Operation
@@ -170,7 +170,7 @@ class Receiver(ABC):
         """
         return self.exchange(operations, done, channels, limit, wake_below=wake_below, hold=hold)
 
-    def begin(self, delivery: Delivery) -> None:
+    def begin(self, delivery: Delivery) -> None:  # noqa: B027  (only some layers survive a death)
         """Say that `delivery`, and all before it in its batch, is being handled from now on.
 
         If this process dies, messages that were not begun go to other receivers.
