@@ -1,0 +1,7 @@
+"""The chart."""
+
+from bench.results import Results
+
+
+def svg(results: Results) -> str:
+    return ""

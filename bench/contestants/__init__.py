@@ -1,0 +1,15 @@
+"""The contestants, in the order in which tables show them."""
+
+from bench.contestants.bare import BareUvicorn
+from bench.contestants.busway import BuswayIpc
+from bench.contestants.channels import ChannelsOnDaphne, ChannelsOnUvicorn
+from bench.contestants.contestant import Contestant
+
+#: A new contestant is a subclass of Contestant in a module of its own, and a line here.
+#: The first is the one that the others are compared with.
+CONTESTANTS: tuple[Contestant, ...] = (
+    BuswayIpc(),
+    ChannelsOnUvicorn(),
+    ChannelsOnDaphne(),
+    BareUvicorn(),
+)

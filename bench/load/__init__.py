@@ -1,0 +1,1 @@
+"""The load generator: its own process, raw sockets, frames encoded beforehand, every answer checked."""
