@@ -3,6 +3,7 @@
 from enum import IntEnum
 from itertools import count
 from secrets import randbits
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -25,14 +26,15 @@ class Kind(IntEnum):
 class Envelope(msgspec.Struct, array_like=True, gc=False):
     """One message on its way. On the wire it is a msgpack array of these fields in this order."""
 
+    expires: float
+    """When it is dropped if nobody took it: seconds since the epoch. First, so that it can be
+    read without decoding the rest: see `expires_of`."""
     id: int
     """Unique among the messages of a layer."""
     channel: str
     """Where it was sent: a channel; for a group message the target's prefix."""
     sent: float
     """When it was sent: seconds since the epoch."""
-    expires: float
-    """When it is dropped if nobody took it: seconds since the epoch."""
     body: bytes
     """The encoded message."""
     lane: str = ""
@@ -48,6 +50,15 @@ _decode_body = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 encode_envelope = msgspec.msgpack.Encoder().encode
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+
+
+def expires_of(data: bytes) -> float:
+    """Return when an encoded envelope expires: behind the array's header and the float's."""
+    found: float = _FLOAT(data, 2)[0]
+    return found
+
+
+_FLOAT = Struct(">d").unpack_from
 
 
 def encode_message(message: Message, channel: str, limit: int) -> bytes:

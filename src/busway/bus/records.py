@@ -1,0 +1,163 @@
+"""What a store holds: the tables of a channel layer that lives in an ordered key-value store.
+
+    key                               value            what
+    c ADDRESS                         ChannelRecord    a channel (or prefix): queue ends, counts
+    m ADDRESS NUL index               envelope         a message in a channel's queue
+    l LANE                            LaneRecord       a lane in use; absent: the lane is idle
+    b LANE NUL index                  envelope         a message behind a lane in use
+    d due id                          envelope         a delayed message
+    h RECEIVER                        HoldRecord       deliveries in a receiver's hands
+    s SUBSCRIPTION                    SubscriptionRecord  receivers that wait on a set of channels
+    g GROUP NUL CHANNEL               expiry           a group's member
+    t GROUP NUL ADDRESS               TargetRecord     where a group's messages go
+    r CHANNEL NUL GROUP               (empty)          a member's groups
+
+ADDRESS is a channel's name, or its prefix up to "!". Numbers in keys are big-endian, so that
+their order is the order of keys. Records are msgpack arrays.
+"""
+
+from hashlib import blake2b
+from struct import Struct
+
+import msgspec
+
+FIRST_INDEX = 1 << 32
+"""Where queues begin: in the middle, so that messages can be put back in front."""
+
+_INDEX = Struct(">Q").pack
+_DUE = Struct(">dQ")
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+class ChannelRecord(msgspec.Struct, array_like=True, gc=False):
+    """A channel's queue (messages `head` up to `tail`), who waits on it, and its counts."""
+
+    head: int = FIRST_INDEX
+    tail: int = FIRST_INDEX
+    subscriptions: list[str] = []
+    """Subscriptions that include this channel."""
+    blocked: list[str] = []
+    """Receivers to wake when there is room."""
+    owner: str = ""
+    """For a prefix: the process that reads it."""
+    accepted: int = 0
+    refused: int = 0
+    dropped: dict[str, int] = {}
+
+
+class LaneRecord(msgspec.Struct, array_like=True, gc=False):
+    """A lane in use by message `current`; messages `head` up to `tail` wait behind it."""
+
+    current: int
+    head: int = 0
+    tail: int = 0
+    blocked: list[str] = []
+
+
+class HoldRecord(msgspec.Struct, array_like=True, gc=False):
+    """What a receiver holds: first what it has begun, then what it has not.
+
+    What has not been begun is all of the newest `batch`, from place `first` on. Beginning one
+    changes only the receiver's mark, which is cheaper than a transaction.
+    """
+
+    batch: int
+    begun: int
+    """How many of the envelopes had been begun when this was written."""
+    first: int
+    envelopes: list[bytes]
+
+
+class SubscriptionRecord(msgspec.Struct, array_like=True, gc=False):
+    """Receivers that sleep until a message comes for one of `channels`, longest sleeper first."""
+
+    channels: list[str]
+    waiting: list[str] = []
+    used: float = 0.0
+
+
+class TargetRecord(msgspec.Struct, array_like=True, gc=False):
+    """How many members of a group one address stands for, and when the last of them ends."""
+
+    members: int
+    expires: float
+
+
+decode_channel = msgspec.msgpack.Decoder(ChannelRecord).decode
+decode_lane = msgspec.msgpack.Decoder(LaneRecord).decode
+decode_hold = msgspec.msgpack.Decoder(HoldRecord).decode
+decode_subscription = msgspec.msgpack.Decoder(SubscriptionRecord).decode
+decode_target = msgspec.msgpack.Decoder(TargetRecord).decode
+decode_expiry = msgspec.msgpack.Decoder(float).decode
+
+
+def channel_key(address: str) -> bytes:
+    """Key of a channel's record."""
+    return b"c" + address.encode()
+
+
+def queue_prefix(address: str) -> bytes:
+    """Key of a channel's messages, without the index."""
+    return b"m" + address.encode() + b"\0"
+
+
+def lane_key(lane: str) -> bytes:
+    """Key of a lane's record. Lanes come from users' data, so long ones are hashed."""
+    return b"l" + _bounded(lane)
+
+
+def backlog_key(lane: str, index: int) -> bytes:
+    """Key of a message behind a lane in use."""
+    return b"b" + _bounded(lane) + b"\0" + _INDEX(index)
+
+
+def index_key(index: int) -> bytes:
+    """Last part of a message's key."""
+    return _INDEX(index)
+
+
+def delayed_key(due: float, id_: int) -> bytes:
+    """Key of a delayed message; `due` is seconds since the epoch."""
+    return b"d" + _DUE.pack(due, id_)
+
+
+def due_of(key: bytes) -> float:
+    """Return when the delayed message with this key is due: seconds since the epoch."""
+    due: float = _DUE.unpack_from(key, 1)[0]
+    return due
+
+
+def hold_key(receiver: str) -> bytes:
+    """Key of a receiver's hold record."""
+    return b"h" + receiver.encode()
+
+
+def subscription_key(subscription: str) -> bytes:
+    """Key of a subscription's record."""
+    return b"s" + subscription.encode()
+
+
+def member_key(group: str, channel: str) -> bytes:
+    """Key of a group's member; with channel "" the prefix of all of them."""
+    return b"g" + group.encode() + b"\0" + channel.encode()
+
+
+def target_key(group: str, address: str) -> bytes:
+    """Key of a group's target; with address "" the prefix of all of them."""
+    return b"t" + group.encode() + b"\0" + address.encode()
+
+
+def membership_key(channel: str, group: str) -> bytes:
+    """Key that says `channel` is in `group`; with group "" the prefix of all its groups."""
+    return b"r" + channel.encode() + b"\0" + group.encode()
+
+
+def subscription_name(channels: tuple[str, ...]) -> str:
+    """Return the name of the subscription to a set of channels."""
+    return blake2b("\0".join(sorted(channels)).encode(), digest_size=8).hexdigest()
+
+
+def _bounded(lane: str) -> bytes:
+    data = lane.encode()
+    return data if len(data) <= 200 else blake2b(data, digest_size=32).hexdigest().encode()
