@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from busway.bus.codec import decode_envelope
 from busway.bus.layer import Delivery
 from busway.bus.records import HoldRecord
 
@@ -40,6 +41,15 @@ class Held:
             if self._envelopes.pop(delivery.id, None):
                 self._unbegun -= 1
         return len(self._envelopes) != before
+
+    def restore(self, record: HoldRecord | None) -> None:
+        """Go back to what the store says, after a transaction that was undone."""
+        if record is None:
+            self._envelopes, self._unbegun = {}, 0
+            return
+        self.batch, self.begun = record.batch, record.first
+        self._unbegun = len(record.envelopes) - record.begun
+        self._envelopes = {decode_envelope(raw).id: raw for raw in record.envelopes}
 
     def get(self, delivery: Delivery) -> bytes | None:
         """Return the envelope of a delivery, or None when it is not held."""

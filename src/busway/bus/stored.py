@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from itertools import count
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from busway.bus import names, records
 from busway.bus.bell import Bell
@@ -23,7 +23,7 @@ from busway.bus.codec import (
     encode_envelope,
     encode_message,
 )
-from busway.bus.errors import ChannelFull, LayerClosed, UsageError
+from busway.bus.errors import BusError, ChannelFull, LayerClosed, LayerUnavailable, UsageError
 from busway.bus.groups import LocalGroups
 from busway.bus.held import Held
 from busway.bus.layer import (
@@ -49,6 +49,24 @@ SWEEP_INTERVAL = 5.0
 """Seconds between two looks of a process for what has expired or died."""
 
 Step = Callable[[Transaction], None]
+_Taken = tuple[Envelope, bytes, tuple[str, ...]]
+"""A message taken: decoded, as it was stored, and to which members it goes."""
+
+
+class _Request(NamedTuple):
+    """What `StoredReceiver.exchange` was asked, made ready."""
+
+    operations: Sequence[Operation]
+    steps: Sequence[Parcel | Step]
+    done: Sequence[Delivery]
+    limit: int
+    now: float
+    wake_below: int
+    hold: bool
+
+
+class StoreFull(BusError):
+    """A transaction found no room in the store, and nothing of it was done."""
 
 
 class Mark:
@@ -178,8 +196,16 @@ class StoredReceiver(Receiver):
             self._channels_name = records.subscription_name(self._channels)
         if limit and now >= self._layer.next_sweep:
             self._layer.tidy(now)
+        request = _Request(operations, steps, done, limit, now, wake_below, hold)
+        try:
+            return self._run(request)
+        except StoreFull:
+            return self._run_full(request)
+
+    def _run(self, request: _Request, room: int | None = None) -> Outcome:
+        operations, steps, done, limit, now, wake_below, hold = request
         with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.policies, now)
+            step = Transaction(store, self._layer.policies, now, room)
             sender = self.name if wake_below else ""
             refused = self._apply(step, operations, steps, sender)
             returned = [o.delivery for o in operations if isinstance(o, Return)]
@@ -188,10 +214,9 @@ class StoredReceiver(Receiver):
             for delivery in done:
                 if delivery.lane:
                     step.release(delivery.lane, delivery.id)
-            data = self._take(step, limit)
-            taken = [decode_envelope(raw) for raw in data]
-            self._keep(step, done, returned, taken, data, hold=hold)
-            if len(taken) < wake_below and channels:
+            taken = self._take(step, limit, now) if limit else []
+            self._keep(step, done, returned, taken, hold=hold)
+            if limit and len(taken) < wake_below:
                 step.subscribe(self.name, self._channels, self._channels_name, self._layer.process)
                 self._subscription = self._channels_name
             elif earlier:
@@ -199,7 +224,19 @@ class StoredReceiver(Receiver):
             step.finish()
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
-        return Outcome(self._deliver(taken, now, hold=hold), refused)
+        return Outcome(self._deliver(taken, hold=hold), refused)
+
+    def _run_full(self, request: _Request) -> Outcome:
+        """Exchange on a store that turned out to be full: what would add to it is refused."""
+        with self._layer.transaction() as store:
+            raw = store.get(records.hold_key(self.name))
+            self._held.restore(records.decode_hold(raw) if raw else None)
+        try:
+            return self._run(request, room=0)
+        except StoreFull as error:
+            raise LayerUnavailable(
+                "the bus is full to the last page; make it larger ('size'), or add workers"
+            ) from error
 
     def _apply(
         self,
@@ -210,13 +247,13 @@ class StoredReceiver(Receiver):
     ) -> list[Refusal]:
         refused = []
         for index, item in enumerate(steps):
-            if item.__class__ is Parcel:
-                why = step.send(item, sender)  # type: ignore[arg-type]
-                if why is not None:
-                    error = ChannelFull(why.channel, why.reason, why.limit)
-                    refused.append(Refusal(index, operations[index], error))
-            else:
+            if not isinstance(item, Parcel):
                 item(step)
+                continue
+            why = step.send(item, sender)
+            if why is not None:
+                error = ChannelFull(why.channel, why.reason, why.limit)
+                refused.append(Refusal(index, operations[index], error))
         return refused
 
     def _unsubscribe(self, step: Transaction) -> str:
@@ -226,53 +263,63 @@ class StoredReceiver(Receiver):
             step.unsubscribe(self.name, earlier)
         return earlier
 
-    def _take(self, step: Transaction, limit: int) -> list[bytes]:
-        if not limit:
-            return []
+    def _take(self, step: Transaction, limit: int, now: float) -> list[_Taken]:
+        """Take messages; notices about groups are seen to here, and do not count."""
         self._due = step.promote()
-        return step.take(self._channels, limit)
+        taken: list[_Taken] = []
+        while len(taken) < limit:
+            before = len(taken)
+            data = step.take(self._channels, limit - before)
+            for raw in data:
+                envelope = decode_envelope(raw)
+                if envelope.kind is Kind.MESSAGE:
+                    taken.append((envelope, raw, ()))
+                elif members := self._note(envelope, now):
+                    taken.append((envelope, raw, members))
+            if len(taken) - before == len(data):
+                break
+        return taken
+
+    def _note(self, envelope: Envelope, now: float) -> tuple[str, ...]:
+        """See to a notice; for a group message, return this process's members."""
+        groups = self._layer.groups
+        if envelope.kind is Kind.GROUP_MESSAGE:
+            return groups.members(envelope.group, envelope.channel, now)
+        if envelope.kind is Kind.JOINED:
+            expires = envelope.sent + self._layer.group_expiry
+            groups.add(envelope.group, envelope.channel, expires)
+        else:
+            groups.discard(envelope.group, envelope.channel)
+        return ()
 
     def _keep(
         self,
         step: Transaction,
         done: Sequence[Delivery],
         returned: Sequence[Delivery],
-        taken: Sequence[Envelope],
-        data: Sequence[bytes],
+        taken: Sequence[_Taken],
         *,
         hold: bool,
     ) -> None:
         """Bring what this receiver holds up to date, here and in the store."""
         changed = self._held.finish(done, returned) if done or returned else False
         fresh = []
-        for envelope, raw in zip(taken, data, strict=True):
-            if hold and "!" not in envelope.channel and "?" not in envelope.channel:
+        for envelope, raw, _ in taken:
+            if not hold:
+                if envelope.lane:
+                    step.release(envelope.lane, envelope.id)
+            elif "!" not in envelope.channel and "?" not in envelope.channel:
                 fresh.append((envelope.id, raw))
-            elif envelope.lane and not hold:
-                step.release(envelope.lane, envelope.id)
         if fresh:
             self._held.take(fresh)
         if fresh or changed:
             step.hold(self.name, self._held.record())
 
-    def _deliver(self, taken: Sequence[Envelope], now: float, *, hold: bool) -> list[Delivery]:
+    def _deliver(self, taken: Sequence[_Taken], *, hold: bool) -> list[Delivery]:
         deliveries = []
         place = 0
-        groups = self._layer.groups
-        for envelope in taken:
+        for envelope, _, members in taken:
             channel = envelope.channel
-            members: tuple[str, ...] = ()
-            if envelope.kind is not Kind.MESSAGE:
-                if envelope.kind is Kind.JOINED:
-                    expires = envelope.sent + self._layer.group_expiry
-                    groups.add(envelope.group, channel, expires)
-                    continue
-                if envelope.kind is Kind.LEFT:
-                    groups.discard(envelope.group, channel)
-                    continue
-                members = groups.members(envelope.group, channel, now)
-                if not members:
-                    continue
             delivery = Delivery(
                 channel,
                 decode_message(envelope.body),

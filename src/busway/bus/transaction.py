@@ -72,8 +72,10 @@ _turns = count()
 class Transaction:
     """One atomic step on a store."""
 
-    def __init__(self, store: Store, policies: Policies, now: float) -> None:
-        """`now` is seconds since the epoch."""
+    def __init__(
+        self, store: Store, policies: Policies, now: float, room: int | None = None
+    ) -> None:
+        """`now` is seconds since the epoch; `room` bytes may be added (None: ask the store)."""
         self.rings: list[str] = []
         """Receivers to wake after the commit."""
         self._store = store
@@ -84,7 +86,7 @@ class Transaction:
         self._subscriptions: dict[str, SubscriptionRecord | None] = {}
         self._changed_subscriptions: set[str] = set()
         self._closed_lanes: set[str] = set()
-        self._room: int | None = None
+        self._room = room
 
     # -- sending ------------------------------------------------------------------------
 
@@ -453,8 +455,12 @@ class Transaction:
                 if receiver.startswith(process + "."):
                     self.unsubscribe(receiver, key[1:].decode())
         for key, raw in self._store.scan(b"c"):
+            name = key[1:].decode()
             if records.decode_channel(raw).owner == process:
-                self._abandon(key[1:].decode())
+                self._abandon(name)
+            elif (record := self._channel(name)).tail > record.head:
+                # A dead receiver may have been the one that was woken for it.
+                self._ring(record)
 
     def _abandon(self, prefix: str) -> None:
         """Drop what waits for a prefix whose process died; its channels leave their groups."""

@@ -1,0 +1,81 @@
+"""Where a bus lives: a private directory in shared memory, or on disk.
+
+data.mdb, lock.mdb   the messages (LMDB)
+alive/PROCESS        locked while the process lives
+bells/RECEIVER       the socket that wakes it
+marks/RECEIVER       what it has begun of its batch
+"""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from busway.bus.errors import LayerUnavailable
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (made private below it)
+
+
+def find_directory(name: str, size: int) -> Path:
+    """Return the directory of the bus `name`: where it is, or where `size` bytes have room.
+
+    Shared memory is preferred, the temporary directory is the fallback. It is made if need be.
+    """
+    places = [SHARED_MEMORY, Path(tempfile.gettempdir())]
+    candidates = [place / f"busway-{os.geteuid()}" / name for place in places]
+    for candidate in candidates:
+        if (candidate / "data.mdb").exists():
+            return make_private(candidate)
+    for place, candidate in zip(places, candidates, strict=True):
+        if place.is_dir() and os.access(place, os.W_OK) and free_space(place) > size + size // 8:
+            return make_private(candidate)
+    tried = " and ".join(f"{place} ({free_space(place) >> 20} MiB free)" for place in places)
+    raise LayerUnavailable(
+        f"no room for a bus of {size >> 20} MiB: tried {tried}; "
+        "give a smaller 'size' or another 'directory'"
+    )
+
+
+def free_space(place: Path) -> int:
+    """Return the bytes that this user can still write below `place`."""
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
+def make_private(path: Path) -> Path:
+    """Make `path` and what it needs, for this user alone; returns it.
+
+    Raises `LayerUnavailable` when it, or the directory of this user above it, is somebody
+    else's or open to others.
+    """
+    shared_parent = path.parent.name == f"busway-{os.geteuid()}"
+    for part in [path.parent, path] if shared_parent else [path]:
+        try:
+            part.mkdir(mode=0o700, parents=not shared_parent, exist_ok=True)
+            found = part.lstat()
+        except OSError as error:
+            raise LayerUnavailable(
+                f"the bus directory {part} cannot be made: {error.strerror}; "
+                "give a 'directory' that this user may write"
+            ) from error
+        _check_private(part, found)
+    for child in ("alive", "bells", "marks"):
+        (path / child).mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def _check_private(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISDIR(found.st_mode):
+        problem = "is not a directory"
+    elif found.st_uid != os.geteuid():
+        problem = f"is owned by user {found.st_uid}, and this process runs as {os.geteuid()}"
+    elif found.st_mode & 0o077:
+        problem = f"is open to other users (mode {stat.S_IMODE(found.st_mode):o}, expected 700)"
+    else:
+        return
+    raise LayerUnavailable(
+        f"the bus directory {path} {problem}; remove it, or give another 'directory'"
+    )

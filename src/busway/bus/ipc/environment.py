@@ -1,0 +1,203 @@
+"""The LMDB environment of a bus, and its transactions as stores."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+
+import lmdb
+
+from busway.bus.errors import LayerUnavailable
+from busway.bus.ipc.directory import free_space
+from busway.bus.stored import StoreFull
+
+FORMAT = b"1"
+"""Version of the records; a bus of another version is refused."""
+
+_FORMAT_KEY = b"v"
+_LOCK_SIZE = 64 * 1024
+
+
+class Environment:
+    """An open LMDB file. Not usable in a forked child."""
+
+    def __init__(self, directory: Path, size: int) -> None:
+        """Open the file in `directory`, and make it with `size` bytes if need be.
+
+        Raises `LayerUnavailable` when it has no room, or is not a bus of this version.
+        """
+        self.directory = directory
+        self.users = 0
+        self.size = _reserve(directory, size)
+        try:
+            # Nothing is synced: the file outlives processes, not the machine's crash.
+            self._lmdb = lmdb.open(
+                str(directory),
+                map_size=self.size,
+                writemap=True,
+                sync=False,
+                metasync=False,
+                meminit=False,
+                mode=0o600,
+                max_readers=8,
+            )
+            with self._lmdb.begin(write=True) as txn:
+                if not txn.put(_FORMAT_KEY, FORMAT, overwrite=False):
+                    found = txn.get(_FORMAT_KEY)
+                    if found != FORMAT:
+                        raise LayerUnavailable(
+                            f"the bus in {directory} has format {found!r}, expected "
+                            f"{FORMAT!r}; stop what uses it and remove it"
+                        )
+        except lmdb.Error as error:
+            raise LayerUnavailable(
+                f"the bus in {directory} cannot be opened: {error}; stop what uses it and remove it"
+            ) from error
+        # What is live may take half of it: the rest is for copies under way and for pages
+        # that are free but scattered.
+        self._limit = self.size // 2
+        self._main = self._lmdb.open_db(None)
+
+    def transaction(self) -> "StoreTransaction":
+        """Return a transaction to enter with `with`."""
+        return StoreTransaction(self._lmdb, self._room)
+
+    def _room(self, txn: lmdb.Transaction) -> int:
+        found = txn.stat(self._main)
+        pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+        return self._limit - int(pages) * int(found["psize"])
+
+    def close(self) -> None:
+        """Close the file; what is in it stays, for as long as its directory does."""
+        self._lmdb.sync()
+        self._lmdb.close()
+
+
+class StoreTransaction:
+    """A `Store` for the length of a `with` block. Waits for the other processes' to end."""
+
+    __slots__ = ("_lmdb", "_measure", "_txn", "get", "pop", "put")
+
+    get: Callable[[bytes], bytes | None]
+    pop: Callable[[bytes], bytes | None]
+    put: Callable[..., bool]
+
+    def __init__(
+        self, environment: lmdb.Environment, measure: Callable[[lmdb.Transaction], int]
+    ) -> None:
+        """`measure` tells how many bytes may be added."""
+        self._lmdb = environment
+        self._measure = measure
+
+    def __enter__(self) -> "StoreTransaction":
+        txn = self._txn = self._lmdb.begin(write=True)
+        self.get, self.put, self.pop = txn.get, txn.put, txn.pop
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        full = isinstance(error, lmdb.MapFullError)
+        if error is None:
+            try:
+                self._txn.commit()
+            except lmdb.MapFullError:
+                full = True
+        else:
+            self._txn.abort()
+        if full:
+            raise StoreFull
+        if isinstance(error, lmdb.Error):
+            raise LayerUnavailable(f"the bus failed: {error}") from error
+
+    def scan(self, prefix: bytes, /, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys that begin with `prefix`, and their values: see `Store.scan`."""
+        cursor = self._txn.cursor()
+        start = after + b"\0" if after else prefix
+        while cursor.set_range(start):
+            key, value = cursor.item()
+            if not key.startswith(prefix):
+                return
+            yield key, value
+            start = key + b"\0"
+
+    def room(self) -> int:
+        """Return how many bytes may still be added."""
+        return self._measure(self._txn)
+
+
+def _reserve(directory: Path, size: int) -> int:
+    """Make sure that the files exist and have their pages; returns the data's size in bytes.
+
+    LMDB writes through maps: on a file system that is full, a page that was not reserved is a
+    SIGBUS, not an error. Called under the directory's lock.
+    """
+    data = directory / "data.mdb"
+    new = not data.exists()
+    try:
+        if new:
+            # Without a map for writing, so that a full file system is an error here.
+            lmdb.open(str(directory), map_size=1 << 20, lock=False, mode=0o600).close()
+        size = max(size, data.stat().st_size)
+        _allocate(data, size)
+        _allocate(directory / "lock.mdb", _LOCK_SIZE)
+    except (OSError, lmdb.Error) as error:
+        if new:
+            data.unlink(missing_ok=True)
+        raise LayerUnavailable(
+            f"no room for a bus of {size >> 20} MiB in {directory} "
+            f"({free_space(directory) >> 20} MiB free): {error}; "
+            "give a smaller 'size' or another 'directory'"
+        ) from error
+    return size
+
+
+def _allocate(path: Path, size: int) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    finally:
+        os.close(fd)
+
+
+_lock = Lock()
+_open: dict[Path, Environment] = {}
+_inherited: list[Environment] = []
+
+
+def acquire(directory: Path, size: int) -> Environment:
+    """Return the environment in `directory`; LMDB wants only one of each in a process."""
+    with _lock:
+        environment = _open.get(directory)
+        if environment is None:
+            fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                environment = _open[directory] = Environment(directory, size)
+            finally:
+                os.close(fd)
+        environment.users += 1
+        return environment
+
+
+def release(environment: Environment) -> None:
+    """Say that one user of an environment is done with it; the last one closes it."""
+    with _lock:
+        environment.users -= 1
+        if not environment.users:
+            _open.pop(environment.directory, None)
+            environment.close()
+
+
+def _after_fork() -> None:
+    # A child must neither use nor close its parent's environment: LMDB would free the locks.
+    _inherited.extend(_open.values())
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

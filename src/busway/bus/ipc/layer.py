@@ -1,0 +1,189 @@
+"""The IPC channel layer."""
+
+import os
+import re
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from threading import RLock
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from busway.bus import names
+from busway.bus.bell import Bell
+from busway.bus.errors import ConfigurationError, LayerClosed
+from busway.bus.groups import LocalGroups
+from busway.bus.ipc import environment
+from busway.bus.ipc.directory import find_directory, make_private
+from busway.bus.ipc.environment import Environment
+from busway.bus.ipc.processes import (
+    Presence,
+    Ringer,
+    SharedMark,
+    bind_bell,
+    dead_processes,
+    read_marks,
+    remove_files,
+)
+from busway.bus.stored import Mark, StoredLayer
+from busway.bus.transaction import Store, Transaction
+from busway.bus.urls import LAYER_OPTIONS, query_options
+
+DEFAULT_SIZE = 64 * 1024 * 1024
+MIN_SIZE = 1024 * 1024
+
+_NAME = re.compile(r"[A-Za-z0-9\-_.]{1,40}", re.ASCII)
+_LONGEST_SOCKET_PATH = 107
+_RECEIVER_LENGTH = 24
+
+
+class IPCChannelLayer(StoredLayer):
+    """A channel layer for the processes of one user on one machine.
+
+    Messages live in a file of a fixed size in shared memory (`/dev/shm`), or in a directory of
+    your choice: one on disk outlives a reboot. Processes may be killed at any time. A process
+    that forks goes on in the child as a new one.
+    """
+
+    def __init__(
+        self,
+        name: str = "busway",
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        size: int = DEFAULT_SIZE,
+        **options: Any,
+    ) -> None:
+        """Open the bus `name`, and make it if need be.
+
+        Args:
+            name: 1 to 40 of ASCII letters, digits, "-", "_", "."; users do not see each other's.
+            directory: where the bus lives, made with mode 700; None: below shared memory, or
+                below the temporary directory when that has no room.
+            size: bytes of the whole bus, reserved at once. Half of it can be used by messages.
+            options: those of `ChannelLayer`.
+
+        Raises `ConfigurationError`, and `LayerUnavailable` when the directory is somebody
+        else's, or has no room.
+        """
+        super().__init__(**options)
+        if not _NAME.fullmatch(name) or set(name) == {"."}:
+            raise ConfigurationError(
+                f"bus name {name!r}: expected 1 to 40 of ASCII letters, digits, '-', '_', '.'"
+            )
+        if size < MIN_SIZE:
+            raise ConfigurationError(f"bus size is {size} bytes, expected at least {MIN_SIZE}")
+        self.name = name
+        self.directory = (
+            make_private(Path(directory).absolute())
+            if directory is not None
+            else find_directory(name, size)
+        )
+        longest = len(os.fsencode(self.directory)) + len("/bells/") + _RECEIVER_LENGTH
+        if longest > _LONGEST_SOCKET_PATH:
+            raise ConfigurationError(
+                f"the bus directory {self.directory} has too long a path for sockets: "
+                f"expected at most {_LONGEST_SOCKET_PATH - _RECEIVER_LENGTH - 7} bytes"
+            )
+        self._size = size
+        self._opening = RLock()
+        self._environment: Environment | None = None
+        self._open()
+        _layers.add(self)
+        self.bury()
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make a layer from `ipc://NAME?size=…&directory=…&capacity=…`."""
+        parts = urlsplit(url)
+        if parts.path not in ("", "/"):
+            raise ConfigurationError(
+                f"{url!r} has a path; expected ipc://NAME, or ipc://NAME?directory=/some/where"
+            )
+        kinds = LAYER_OPTIONS | {"size": int, "directory": str}
+        return cls(unquote(parts.netloc) or "busway", **query_options(url, kinds))
+
+    def _open(self) -> Environment:
+        with self._opening:
+            if self._closed:
+                raise LayerClosed("channel layer")
+            if self._environment is None:
+                self._ringer = Ringer(self.directory)
+                self._presence = Presence(self.directory, self.process)
+                self._environment = environment.acquire(self.directory, self._size)
+            return self._environment
+
+    def transaction(self) -> AbstractContextManager[Store]:
+        """Begin a transaction; it waits for other processes' to end."""
+        return (self._environment or self._open()).transaction()
+
+    def bell(self, receiver: str) -> Bell:
+        """Return a new bell that `ring` reaches under the name `receiver`."""
+        self._open()
+        return bind_bell(self.directory, receiver)
+
+    def ring(self, receivers: Sequence[str]) -> None:
+        """Wake receivers; those that have died are cleaned up."""
+        if receivers and not self._ringer.ring(receivers):
+            self.bury()
+
+    def mark(self, receiver: str) -> Mark:
+        """Return the place where `receiver` notes what it has begun."""
+        return SharedMark(self.directory, receiver)
+
+    def forget(self, receiver: str) -> None:
+        """Remove the bell of a receiver that was closed."""
+        (self.directory / "bells" / receiver).unlink(missing_ok=True)
+
+    def bury(self) -> None:
+        """Find processes that have died and settle what they held."""
+        for process in dead_processes(self.directory):
+            self._settle(process)
+
+    def _settle(self, process: str) -> None:
+        with self.transaction() as store:
+            step = Transaction(store, self.policies, time.time())
+            step.bury(process, read_marks(self.directory, process))
+            step.finish()
+        self._ringer.ring(dict.fromkeys(step.rings))
+
+    def close(self) -> None:
+        """Leave the bus; messages stay in it, but for those addressed to this process."""
+        with self._opening:
+            if self._closed:
+                return
+            super().close()
+            opened, self._environment = self._environment, None
+            if opened is None:
+                return
+            with opened.transaction() as store:
+                step = Transaction(store, self.policies, time.time())
+                step.bury(self.process, {})
+                step.finish()
+            self._ringer.ring(dict.fromkeys(step.rings))
+            self._presence.close()
+            remove_files(self.directory, self.process)
+            self._ringer.close()
+            environment.release(opened)
+
+    def _after_fork(self) -> None:
+        """Go on as a new process, which opens the bus when it needs it."""
+        if self._environment is not None:
+            self._environment = None
+            self._presence.abandon()
+        self._opening = RLock()
+        self.process = names.random_part()
+        self.groups = LocalGroups()
+        self._idle.clear()
+
+
+_layers: "weakref.WeakSet[IPCChannelLayer]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for layer in list(_layers):
+        layer._after_fork()  # noqa: SLF001  (the same module)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,141 @@
+"""Who is alive: every process on the bus holds a lock that its end, however it comes, lets go."""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from struct import Struct
+
+from busway.bus.bell import Bell
+from busway.bus.stored import Mark
+
+_MARK = Struct("=Q")
+_BEGUN_BITS = 16
+
+
+class Presence:
+    """This process's lock file."""
+
+    def __init__(self, directory: Path, process: str) -> None:
+        """Show `process` as alive in `directory`."""
+        self._path = directory / "alive" / process
+        hidden = self._path.with_name(f".{process}")
+        self._fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        # Shown only when locked, so that nobody takes it for a dead one.
+        hidden.rename(self._path)
+
+    def close(self) -> None:
+        """Let go: from now on this process counts as gone."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+    def abandon(self) -> None:
+        """Close a forked child's copy; the parent's lock stays."""
+        os.close(self._fd)
+
+
+@contextlib.contextmanager
+def _claim(path: Path) -> Iterator[bool]:
+    """Lock a presence file, if its process is dead: yields whether it is."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(fd)
+
+
+def dead_processes(directory: Path) -> Iterator[str]:
+    """Yield the processes that died; each is removed after the caller has settled it."""
+    for path in list((directory / "alive").iterdir()):
+        if path.name.startswith("."):
+            continue
+        with _claim(path) as dead:
+            if dead:
+                yield path.name
+                remove_files(directory, path.name)
+                path.unlink(missing_ok=True)
+
+
+def remove_files(directory: Path, process: str) -> None:
+    """Remove the bells and marks of a process."""
+    for child in ("bells", "marks"):
+        for path in (directory / child).glob(f"{process}.*"):
+            path.unlink(missing_ok=True)
+
+
+def bind_bell(directory: Path, receiver: str) -> Bell:
+    """Return a new bell for `receiver`."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.bind(str(directory / "bells" / receiver))
+    return Bell(listening)
+
+
+class Ringer:
+    """Rings the bells of a directory. Thread-safe."""
+
+    def __init__(self, directory: Path) -> None:
+        """Ring in `directory`."""
+        self._bells = f"{directory}/bells/"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def ring(self, receivers: Iterable[str]) -> bool:
+        """Wake receivers; False when one was not there."""
+        everyone = True
+        for receiver in receivers:
+            try:
+                self._socket.sendto(b"!", self._bells + receiver)
+            except BlockingIOError:
+                pass  # it has been rung often enough
+            except (ConnectionError, FileNotFoundError):
+                everyone = False
+        return everyone
+
+    def close(self) -> None:
+        """Close the socket that rings."""
+        self._socket.close()
+
+
+class SharedMark(Mark):
+    """A receiver's mark: 8 bytes in shared memory, written in one store."""
+
+    def __init__(self, directory: Path, receiver: str) -> None:
+        """Make the mark of `receiver`."""
+        self._path = directory / "marks" / receiver
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, _MARK.size)
+            self._map = mmap.mmap(fd, _MARK.size)
+        finally:
+            os.close(fd)
+
+    def write(self, batch: int, begun: int) -> None:
+        """Note that `begun` messages of `batch` have been begun."""
+        _MARK.pack_into(self._map, 0, batch << _BEGUN_BITS | begun)
+
+    def close(self) -> None:
+        """Remove the mark."""
+        self._map.close()
+        self._path.unlink(missing_ok=True)
+
+
+def read_marks(directory: Path, process: str) -> dict[str, tuple[int, int]]:
+    """Return for each receiver of a process which batch it was in, and how many it had begun."""
+    marks = {}
+    for path in (directory / "marks").glob(f"{process}.*"):
+        data = path.read_bytes()
+        if len(data) == _MARK.size:
+            (value,) = _MARK.unpack(data)
+            marks[path.name] = (value >> _BEGUN_BITS, value & (1 << _BEGUN_BITS) - 1)
+    return marks
