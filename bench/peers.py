@@ -31,6 +31,7 @@ def make() -> None:
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--quiet"]
     outcome = subprocess.run(
         [*pip, "install", "--requirement", str(_REQUIREMENTS)],
+        check=False,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def owner(roots: Collection[int], port: int, client_port: int) -> int:
 
 
 def _pids() -> list[int]:
-    return [int(name) for name in os.listdir(_PROC) if name.isdecimal()]
+    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()]
 
 
 def _process(pid: int) -> Process | None:
@@ -117,9 +118,7 @@ def _inode(port: int, client_port: int) -> str:
 def _links(pid: int) -> set[str]:
     folder = _PROC / str(pid) / "fd"
     links = set()
-    for descriptor in os.listdir(folder):
-        try:
-            links.add(os.readlink(folder / descriptor))
-        except FileNotFoundError:
-            continue
+    for descriptor in folder.iterdir():
+        with suppress(FileNotFoundError):
+            links.add(str(descriptor.readlink()))
     return links

@@ -17,7 +17,8 @@ from bench.results import Key, Results
 _US, *_THEM = CONTESTANTS
 _TITLES = {contestant.name: contestant.title for contestant in CONTESTANTS}
 
-_NOTHING = "–"
+_NOTHING = "\N{EN DASH}"
+_TIMES = "\N{MULTIPLICATION SIGN}"
 
 _HOW = """\
 Every contestant runs on its own, on the loopback interface, with one server process; Busway has
@@ -26,7 +27,9 @@ process of its own on the same machine: raw sockets, frames encoded beforehand, 
 compared byte for byte. Contestants take turns, round by round, after a round to warm up. A ratio
 is the median of the ratios within each round; above 1 Busway is better. Memory is the growth of
 the proportional set size (PSS in `/proc/PID/smaps_rollup`) of the process that holds the sockets,
-divided by their number. CPU is that of all processes of a contestant, Redis and worker included.
+divided by their number. Server CPU is that of all processes of a contestant, Redis and worker
+included, for each message, round trip, delivery or connect; a load generator near 1 core would have
+measured itself.
 """
 
 
@@ -79,7 +82,7 @@ def times(ratio: float | None) -> str:
     """A ratio as text."""
     if ratio is None:
         return _NOTHING
-    return f"{ratio:.{0 if ratio >= 20 else 1 if ratio >= 2 else 2}f} ×"
+    return f"{ratio:.{0 if ratio >= 20 else 1 if ratio >= 2 else 2}f} {_TIMES}"
 
 
 def amount(value: float | None, metric: Metric) -> str:
@@ -108,7 +111,7 @@ def _goal_rows(results: Results) -> Iterator[list[str]]:
             ratio = comparison.ratio(results, _US.name, them)
             if ratio is not None:
                 title = f"{comparison.title}, {_TITLES[them]}"
-                yield [title, f"≥ {goal:g} ×", times(ratio), _verdict(ratio >= goal)]
+                yield [title, f"≥ {goal:g} {_TIMES}", times(ratio), _verdict(ratio >= goal)]
     for limit in LIMITS:
         value = results.figure(Key(limit.case, limit.variant, _US.name), limit.metric)
         if value is not None:
@@ -119,18 +122,18 @@ def _goal_rows(results: Results) -> Iterator[list[str]]:
 
 def _figure_rows(results: Results) -> Iterator[list[str]]:
     for case in CASES:
-        for variant in case.variants:
+        for name, variant in case.variants.items():
+            title = f"{case.title}, {variant.title}" if variant.title else case.title
             for metric in case.metrics:
-                keys = [Key(case.name, variant, contestant.name) for contestant in CONTESTANTS]
+                keys = [Key(case.name, name, contestant.name) for contestant in CONTESTANTS]
                 values = [results.figure(key, metric) for key in keys]
                 if any(value is not None for value in values):
-                    title = f"{case.title}, {variant}: {metric.title}"
-                    yield [title, *(amount(value, metric) for value in values)]
+                    yield [f"{title}: {metric.title}", *(amount(value, metric) for value in values)]
 
 
 def _failure_rows(results: Results) -> Iterator[list[str]]:
     for key, reason in results.failures.items():
-        yield [f"{key.case}, {key.variant}, {_TITLES[key.contestant]}", reason]
+        yield [f"{key.case}, {key.variant}, {_TITLES[key.contestant]}", reason.splitlines()[-1]]
 
 
 def _verdict(reached: bool) -> str:

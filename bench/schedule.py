@@ -31,7 +31,7 @@ class Plan:
     rounds: int
 
 
-FULL = Plan(Effort(2.0), Effort(0.7), rounds=3)
+FULL = Plan(Effort(1.5), Effort(0.5), rounds=3)
 QUICK = Plan(Effort(0.6, full=False), Effort(0.3, full=False), rounds=1)
 
 
@@ -72,14 +72,12 @@ class Schedule:
 
     def steps(self, case: Case) -> Iterator[Step]:
         """The measurements of one case: every contestant in turn, then the next round."""
-        rounds = 1 if case.once else self._plan.rounds
-        for number in range(rounds + 1):
-            for variant, paths in case.variants.items():
-                if number == 0 and variant not in case.warm_up:
-                    continue
-                for contestant in self.contestants:
-                    if paths <= contestant.paths:
-                        yield Step(case, variant, contestant, number)
+        for number in range(self._plan.rounds + 1):
+            for name, variant in case.variants.items():
+                if number <= variant.most_rounds and (number or variant.warms_up):
+                    for contestant in self.contestants:
+                        if variant.paths <= contestant.paths:
+                            yield Step(case, name, contestant, number)
 
     def run(self, results: Results, progress: Progress) -> None:
         """Measure everything. What fails is noted in the results, and the rest goes on."""

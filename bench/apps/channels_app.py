@@ -39,7 +39,7 @@ class Open(AsyncWebsocketConsumer):
 
 
 class Member(AsyncWebsocketConsumer):
-    groups = ["all"]
+    groups = ("all",)
 
     async def group_message(self, event: dict[str, Any]) -> None:
         await self.send(text_data=event["text"])

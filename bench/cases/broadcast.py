@@ -3,8 +3,10 @@
 import os
 import time
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
 
-from bench.cases.case import LOAD_CPU, SERVER_CPU, Case, Metric
+from bench.cases.case import LOAD_CPU, SERVER_CPU, Case, Metric, Variant
 from bench.load import wire
 from bench.load.crowd import Crowd
 from bench.load.meter import Meter
@@ -12,8 +14,11 @@ from bench.target import Effort, Failure, Target
 
 MEMBERS = 1000
 
-#: Messages that one trigger makes, by variant.
-SIZES = {"single": 1, "burst": 50}
+#: Messages that one trigger makes in a burst.
+BURST = 50
+_BURST_QUICK = 10
+
+_PATHS = frozenset({"/group", "/trigger"})
 
 #: Bytes of a message.
 _SIZE = 64
@@ -25,8 +30,10 @@ _QUIET_S = 4.0
 class Broadcast(Case):
     name = "broadcast"
     title = f"Broadcast to {MEMBERS:,} sockets"
-    variants = dict.fromkeys(SIZES, frozenset({"/group", "/trigger"}))
-    warm_up = frozenset({"single"})
+    variants: ClassVar = {
+        "single": Variant("one at a time", _PATHS),
+        "burst": Variant(f"bursts of {BURST}", _PATHS, warms_up=False, most_rounds=2),
+    }
     metrics = (
         Metric("deliveries_per_s", "deliveries", "/s", "more"),
         Metric("lost", "lost", "messages", "neutral", "sum"),
@@ -36,13 +43,14 @@ class Broadcast(Case):
     )
 
     def measure(self, target: Target, variant: str, effort: Effort) -> dict[str, float]:
+        size = 1 if variant == "single" else BURST if effort.full else _BURST_QUICK
         with Crowd(target) as members, Crowd(target) as triggers:
             members.open("/group", MEMBERS)
             triggers.open("/trigger", 1)
             meter = Meter(target)
             heard = Heard()
             while not heard.sent or heard.seconds < effort.seconds:
-                heard += broadcast(triggers, members, SIZES[variant], heard.sent)
+                heard += broadcast(triggers, members, size, heard.sent)
             cost = meter.cost(heard.deliveries)
         if not heard.deliveries:
             raise Failure("nothing was delivered")
@@ -129,7 +137,7 @@ class Audience:
         for stream in self._strays.values():
             numbers = self._numbers(stream)
             deliveries += len(set(numbers))
-            disordered += sum(b < a for a, b in zip(numbers, numbers[1:], strict=False))
+            disordered += sum(b < a for a, b in pairwise(numbers))
         sent = len(self._messages)
         lost = sent * len(self._progress) - deliveries
         return Heard(sent, deliveries, lost, disordered, seconds)

@@ -23,8 +23,22 @@ class Metric:
     combine: Literal["median", "sum"] = "median"
 
 
-SERVER_CPU = Metric("server_cpu_us", "CPU of all server processes per operation", "µs", "neutral")
-LOAD_CPU = Metric("load_cpu", "load generator's share of a core", "", "neutral")
+SERVER_CPU = Metric("server_cpu_us", "server CPU each", "µs", "neutral")
+LOAD_CPU = Metric("load_cpu", "load generator", "cores", "neutral")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to run a case, with the paths that it needs of a contestant.
+
+    ``warms_up`` says whether there is a round before the first that does not count, and
+    ``most_rounds`` bounds the number of those that do, where one takes long or changes nothing.
+    """
+
+    title: str
+    paths: frozenset[str]
+    warms_up: bool = True
+    most_rounds: int = 100
 
 
 class Case(ABC):
@@ -36,17 +50,11 @@ class Case(ABC):
     #: For tables and the chart.
     title: ClassVar[str]
 
-    #: What the case can be run with, and the paths that each variant needs.
-    variants: ClassVar[Mapping[str, frozenset[str]]]
+    #: The ways to run it, by name.
+    variants: ClassVar[Mapping[str, Variant]]
 
     #: The figures that ``measure`` returns, the most important first.
     metrics: ClassVar[tuple[Metric, ...]]
-
-    #: Variants that have a round before the first that is not counted.
-    warm_up: ClassVar[frozenset[str]] = frozenset()
-
-    #: Whether one round is enough, because nothing in the figure depends on the moment.
-    once: ClassVar[bool] = False
 
     @abstractmethod
     def measure(self, target: Target, variant: str, effort: Effort) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Connects: how fast sockets open, consumer included."""
 
-from bench.cases.case import LOAD_CPU, SERVER_CPU, Case, Metric
+from typing import ClassVar
+
+from bench.cases.case import LOAD_CPU, SERVER_CPU, Case, Metric, Variant
 from bench.load.crowd import AT_ONCE, Crowd
 from bench.load.meter import Meter
 from bench.target import Effort, Target
@@ -12,8 +14,7 @@ _SOCKETS_PER_S = 500
 class Connects(Case):
     name = "connects"
     title = f"Connects, {AT_ONCE} at a time"
-    variants = {"open": frozenset({"/open"})}
-    warm_up = frozenset(variants)
+    variants: ClassVar = {"open": Variant("", frozenset({"/open"}))}
     metrics = (
         Metric("connects_per_s", "connects", "/s", "more"),
         SERVER_CPU,

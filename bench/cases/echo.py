@@ -4,9 +4,9 @@ import os
 import time
 from collections.abc import Iterator
 from itertools import cycle
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
-from bench.cases.case import LOAD_CPU, SERVER_CPU, Case, Metric
+from bench.cases.case import LOAD_CPU, SERVER_CPU, Case, Metric, Variant
 from bench.load import wire
 from bench.load.crowd import Crowd
 from bench.load.meter import Meter
@@ -27,8 +27,10 @@ Exchange: TypeAlias = tuple[bytes, bytes]
 class Echo(Case):
     name = "echo"
     title = f"Echo, {CONNECTIONS} connections"
-    variants = {"sync": frozenset({"/echo/sync"}), "async": frozenset({"/echo/async"})}
-    warm_up = frozenset(variants)
+    variants: ClassVar = {
+        "sync": Variant("sync consumer", frozenset({"/echo/sync"})),
+        "async": Variant("async consumer", frozenset({"/echo/async"})),
+    }
     metrics = (
         Metric("messages_per_s", "messages", "/s", "more"),
         SERVER_CPU,

@@ -1,7 +1,9 @@
 """Idle: what a socket that does nothing costs in memory."""
 
+from typing import ClassVar
+
 from bench import processes
-from bench.cases.case import Case, Metric
+from bench.cases.case import Case, Metric, Variant
 from bench.load.crowd import Crowd
 from bench.target import Effort, Target
 
@@ -15,12 +17,11 @@ _FIRST = 100
 class Idle(Case):
     name = "idle"
     title = f"Memory per idle socket, {SOCKETS:,} open"
-    variants = {"open": frozenset({"/open"})}
-    once = True
+    variants: ClassVar = {"open": Variant("", frozenset({"/open"}), warms_up=False, most_rounds=1)}
     metrics = (
-        Metric("server_kb", "interface server (PSS)", "KB", "less"),
-        Metric("server_rss_kb", "interface server (RSS)", "KB", "neutral"),
-        Metric("all_kb", "all processes (PSS)", "KB", "neutral"),
+        Metric("server_kb", "interface server, PSS", "KB", "less"),
+        Metric("server_rss_kb", "interface server, RSS", "KB", "neutral"),
+        Metric("all_kb", "all processes, PSS", "KB", "neutral"),
     )
 
     def measure(self, target: Target, variant: str, effort: Effort) -> dict[str, float]:

@@ -3,8 +3,9 @@
 import socket
 import time
 from statistics import quantiles
+from typing import ClassVar
 
-from bench.cases.case import LOAD_CPU, SERVER_CPU, Case, Metric
+from bench.cases.case import LOAD_CPU, SERVER_CPU, Case, Metric, Variant
 from bench.cases.echo import exchanges
 from bench.load.crowd import STALL_S, Crowd
 from bench.load.meter import Meter
@@ -14,8 +15,10 @@ from bench.target import Effort, Failure, Target
 class RoundTrip(Case):
     name = "roundtrip"
     title = "Round trip, one connection"
-    variants = {"sync": frozenset({"/echo/sync"}), "async": frozenset({"/echo/async"})}
-    warm_up = frozenset(variants)
+    variants: ClassVar = {
+        "sync": Variant("sync consumer", frozenset({"/echo/sync"})),
+        "async": Variant("async consumer", frozenset({"/echo/async"})),
+    }
     metrics = (
         Metric("p50_us", "p50", "µs", "less"),
         Metric("p99_us", "p99", "µs", "less"),

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from bench.child import Child
+from bench import child
 from bench.service import Service
 
 #: Where the applications of the contestants are.
@@ -48,5 +48,5 @@ class Contestant(ABC):
 @contextmanager
 def server(name: str, command: list[str], port: int, **environment: str) -> Iterator[Service]:
     """Run one server with the applications on its import path."""
-    with Child(name, command, PYTHONPATH=str(APPS), **environment) as child:
-        yield Service(port, (child,))
+    with child.running(name, command, PYTHONPATH=str(APPS), **environment) as process:
+        yield Service(port, (process,))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bench import child
 from bench.child import Child, free_port
 
 
@@ -30,9 +31,9 @@ def running() -> Iterator[Store]:
     port = free_port()
     with (
         tempfile.TemporaryDirectory(prefix="busway-bench-") as folder,
-        Child("redis", _command(port, folder)) as child,
+        child.running("redis", _command(port, folder)) as process,
     ):
-        yield Store(f"redis://127.0.0.1:{port}/0", child)
+        yield Store(f"redis://127.0.0.1:{port}/0", process)
 
 
 def _command(port: int, folder: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""The load generator: its own process, raw sockets, frames encoded beforehand, every answer checked."""
+"""The load generator: raw sockets in a process of its own, and every answer checked."""

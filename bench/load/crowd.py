@@ -54,6 +54,9 @@ class Crowd:
                 heads[self._knock(request)] = b""
                 started += 1
             for fd in self.ready():
+                if fd not in heads:
+                    attend(fd)
+                    continue
                 heads[fd] += read_some(fd)
                 if admitted(heads[fd]):
                     del heads[fd]
@@ -94,6 +97,13 @@ def read_some(fd: int) -> bytes:
     if not data:
         raise Failure("the server closed a socket")
     return data
+
+
+def attend(fd: int) -> None:
+    """Answer the pings of an open socket on which nothing else is expected."""
+    for frame in wire.frames(read_some(fd)):
+        if frame.opcode == wire.PING:
+            os.write(fd, wire.client_frame(frame.payload, wire.PONG))
 
 
 def admitted(head: bytes) -> bool:

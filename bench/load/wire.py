@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 TEXT = 0x1
 CLOSE = 0x8
+PING = 0x9
+PONG = 0xA
 
 _FIN = 0x80
 _MASKED = 0x80
