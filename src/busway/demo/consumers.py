@@ -39,14 +39,15 @@ def enter_lobby(message: Message) -> None:
 
 def connect(message: Message, room: str) -> None:
     """Somebody opens a room: let them in, show what was said, tell the others."""
-    name = parse_qs(message["query_string"].decode()).get("name", [""])[0]
+    name = parse_qs(message["query_string"].decode(errors="replace")).get("name", [""])[0]
     try:
         newcomer = store.join(room, message.reply_channel.name, name)
     except Refused as refused:
         tell(message.reply_channel, "refused", reason=str(refused))
         message.reply_channel.send({"close": 4001})
         return
-    group(room).add(message.reply_channel)
+    # At once, before the history is read: what is said meanwhile comes twice rather than never.
+    group(room).add(message.reply_channel, immediately=True)
     tell(message.reply_channel, "welcome", history=store.history(room))
     tell_people(room, joined=name if newcomer else None)
 
@@ -56,7 +57,7 @@ def receive(message: Message, room: str) -> None:
     socket = message.reply_channel.name
     try:
         request = read(message["text"])
-    except (KeyError, msgspec.DecodeError) as error:
+    except (KeyError, RecursionError, msgspec.DecodeError) as error:
         tell(message.reply_channel, "error", error=f"That was not understood: {error}")
         return
     if not store.touch(socket):
