@@ -6,7 +6,9 @@ from itertools import islice
 from busway.bus import records
 from busway.bus.codec import decode_envelope
 from busway.bus.layer import Statistics
+from busway.bus.membership import group_discard
 from busway.bus.names import address
+from busway.bus.queues import tidy_channel
 from busway.bus.transaction import Store, Transaction
 
 SWEEP_SIZE = 500
@@ -38,14 +40,14 @@ def sweep(store: Store, step: Transaction, now: float, after: bytes) -> bytes:
 
 def _sweep_channel(store: Store, step: Transaction, key: bytes, raw: bytes, now: float) -> None:
     del store, raw, now
-    step.tidy_channel(key[1:].decode())
+    tidy_channel(step, key[1:].decode())
 
 
 def _sweep_member(store: Store, step: Transaction, key: bytes, raw: bytes, now: float) -> None:
     del store
     if records.decode_expiry(raw) <= now:
         group, _, channel = key[1:].decode().partition("\0")
-        step.group_discard(group, channel, None)
+        group_discard(step, group, channel, None)
 
 
 def _sweep_subscription(

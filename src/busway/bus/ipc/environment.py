@@ -11,7 +11,7 @@ import lmdb
 
 from busway.bus.errors import LayerUnavailable
 from busway.bus.ipc.directory import free_space
-from busway.bus.stored import StoreFull
+from busway.bus.transaction import StoreFull
 
 FORMAT = b"1"
 """Version of the records; a bus of another version is refused."""

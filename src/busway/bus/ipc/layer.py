@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from busway.bus import names
 from busway.bus.bell import Bell
+from busway.bus.burial import bury
 from busway.bus.errors import ConfigurationError, LayerClosed
 from busway.bus.groups import LocalGroups
 from busway.bus.ipc import environment
@@ -27,7 +28,8 @@ from busway.bus.ipc.processes import (
     read_marks,
     remove_files,
 )
-from busway.bus.stored import Mark, StoredLayer
+from busway.bus.marks import Mark
+from busway.bus.stored import StoredLayer
 from busway.bus.transaction import Store, Transaction
 from busway.bus.urls import LAYER_OPTIONS, query_options
 
@@ -144,7 +146,7 @@ class IPCChannelLayer(StoredLayer):
     def _settle(self, process: str) -> None:
         with self.transaction() as store:
             step = Transaction(store, self.policies, time.time())
-            step.bury(process, read_marks(self.directory, process))
+            bury(step, process, read_marks(self.directory, process))
             step.finish()
         self._ringer.ring(dict.fromkeys(step.rings))
 
@@ -159,7 +161,7 @@ class IPCChannelLayer(StoredLayer):
                 return
             with opened.transaction() as store:
                 step = Transaction(store, self.policies, time.time())
-                step.bury(self.process, {})
+                bury(step, self.process, {})
                 step.finish()
             self._ringer.ring(dict.fromkeys(step.rings))
             self._presence.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from struct import Struct
 
 from busway.bus.bell import Bell
-from busway.bus.stored import Mark
+from busway.bus.marks import Mark
 
 _MARK = Struct("=Q")
 _BEGUN_BITS = 16

@@ -1,0 +1,71 @@
+"""What receivers hold, and what becomes of it when their process has died."""
+
+from busway.bus import records
+from busway.bus.codec import decode_envelope
+from busway.bus.membership import leave
+from busway.bus.names import address
+from busway.bus.queues import put_back, release
+from busway.bus.transaction import Transaction
+
+
+def hold(step: Transaction, receiver: str, held: records.HoldRecord) -> None:
+    """Record what `receiver` has in its hands."""
+    key = records.hold_key(receiver)
+    if held.envelopes:
+        step.store.put(key, records.encode(held))
+    else:
+        step.store.pop(key)
+
+
+def settle(step: Transaction, receiver: str, batch: int, begun: int) -> None:
+    """Settle what a dead receiver held; its mark says that it began `begun` of `batch`.
+
+    Messages that it began are lost, and counted; the others go back in front.
+    """
+    raw = step.store.pop(records.hold_key(receiver))
+    if raw is None:
+        return
+    hold = records.decode_hold(raw)
+    lost = hold.begun + (max(0, begun - hold.first) if batch == hold.batch else 0)
+    put_back(step, hold.envelopes[lost:])
+    for data in hold.envelopes[:lost]:
+        envelope = decode_envelope(data)
+        where = address(envelope.channel)
+        step.drop(step.channel(where), where, "receiver died")
+        if envelope.lane:
+            release(step, envelope.lane, envelope.id)
+
+
+def bury(step: Transaction, process: str, marks: dict[str, tuple[int, int]]) -> None:
+    """Clean up after a process that died.
+
+    `marks` says for each of its receivers which batch it was in, and how many it had begun.
+    """
+    for key, _ in step.store.scan(records.hold_key(process + ".")):
+        receiver = key[1:].decode()
+        settle(step, receiver, *marks.get(receiver, (0, 0)))
+    for key, raw in step.store.scan(b"s"):
+        waiting = records.decode_subscription(raw).waiting
+        for receiver in waiting:
+            if receiver.startswith(process + "."):
+                step.unsubscribe(receiver, key[1:].decode())
+    for key, raw in step.store.scan(b"c"):
+        name = key[1:].decode()
+        if records.decode_channel(raw).owner == process:
+            abandon(step, name)
+        elif (record := step.channel(name)).tail > record.head:
+            # A dead receiver may have been the one that was woken for it.
+            step.ring(record)
+
+
+def abandon(step: Transaction, prefix: str) -> None:
+    """Drop what waits for a prefix whose process died; its channels leave their groups."""
+    record = step.channel(prefix)
+    record.owner = ""
+    while record.head < record.tail:
+        step.store.pop(records.queue_prefix(prefix) + records.index_key(record.head))
+        record.head += 1
+        step.drop(record, prefix, "receiver died")
+    step.changed.add(prefix)
+    step.unblock(record)
+    leave(step, prefix)

@@ -1,0 +1,62 @@
+"""The upper level of groups: which processes and channels a group's messages go to."""
+
+from busway.bus import records
+from busway.bus.names import address
+from busway.bus.parcels import Parcel
+from busway.bus.records import TargetRecord
+from busway.bus.transaction import Transaction
+
+
+def group_add(
+    step: Transaction, group: str, channel: str, expires: float, notice: Parcel | None
+) -> None:
+    """Record a membership until `expires`; `notice` tells the process that owns `channel`."""
+    target_key = records.target_key(group, address(channel))
+    raw = step.store.get(target_key)
+    target = records.decode_target(raw) if raw else TargetRecord(0, 0.0)
+    key = records.member_key(group, channel)
+    if step.store.put(key, records.encode(expires), overwrite=False):
+        step.store.put(records.membership_key(channel, group), b"")
+        target.members += 1
+    else:
+        step.store.put(key, records.encode(expires))
+    target.expires = max(target.expires, expires)
+    step.store.put(target_key, records.encode(target))
+    if notice:
+        step.enqueue(notice.address, step.channel(notice.address), notice.data)
+
+
+def group_discard(step: Transaction, group: str, channel: str, notice: Parcel | None) -> None:
+    """Remove a membership, if there is one; `notice` tells the owner of `channel`."""
+    if step.store.pop(records.member_key(group, channel)) is None:
+        return
+    step.store.pop(records.membership_key(channel, group))
+    key = records.target_key(group, address(channel))
+    raw = step.store.get(key)
+    if raw:
+        target = records.decode_target(raw)
+        target.members -= 1
+        if target.members > 0:
+            step.store.put(key, records.encode(target))
+        else:
+            step.store.pop(key)
+    if notice:
+        step.enqueue(notice.address, step.channel(notice.address), notice.data)
+
+
+def leave(step: Transaction, channel: str) -> None:
+    """Remove every membership of `channel`; of a prefix, those of all its channels."""
+    members = b"r" + channel.encode() if channel[-1] == "!" else records.membership_key(channel, "")
+    for key, _ in step.store.scan(members):
+        member, _, group = key[1:].decode().partition("\0")
+        group_discard(step, group, member, None)
+
+
+def group_targets(step: Transaction, group: str) -> list[str]:
+    """Return the addresses that a message to `group` goes to; ended memberships leave."""
+    prefix = records.target_key(group, "")
+    targets = []
+    for key, raw in step.store.scan(prefix):
+        if records.decode_target(raw).expires > step.now:
+            targets.append(key[len(prefix) :].decode())
+    return targets

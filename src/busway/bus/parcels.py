@@ -1,0 +1,90 @@
+"""Messages made ready to be stored: all that can be done before the transaction begins."""
+
+from math import inf
+
+import msgspec
+
+from busway.bus import names
+from busway.bus.codec import Envelope, Kind, encode_envelope
+from busway.bus.errors import UsageError
+from busway.bus.messages import Message
+from busway.bus.policy import Policies, Policy
+
+
+class Parcel(msgspec.Struct, frozen=True, gc=False):
+    """An envelope on its way into a queue, and the rules that apply there."""
+
+    address: str
+    data: bytes
+    id: int
+    lane: str
+    capacity: int
+    lane_capacity: int
+    due: float
+    """When it is to be sent, in seconds since the epoch; 0: now."""
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """Why a parcel found no room: the fields of `ChannelFull`."""
+
+    channel: str
+    reason: str
+    limit: int
+
+
+def pack(envelope: Envelope, data: bytes, policy: Policy, due: float = 0.0) -> Parcel:
+    """Return a parcel with an envelope, which `data` is in encoded form."""
+    return Parcel(
+        names.address(envelope.channel),
+        data,
+        envelope.id,
+        envelope.lane,
+        policy.capacity,
+        policy.lane_capacity,
+        due,
+    )
+
+
+def message_parcel(
+    policies: Policies,
+    channel: str,
+    message: Message,
+    body: bytes,
+    id_: int,
+    now: float,
+    delay: float = 0.0,
+) -> Parcel:
+    """Return a parcel with `message` for `channel`; `body` is the message in encoded form."""
+    if delay and not 0 <= delay < inf:
+        raise UsageError(f"delay is {delay!r}; expected seconds, 0 or more")
+    pattern, policy = policies.find(channel)
+    lane = ""
+    if policy.ordering is not None:
+        key = message.get(policy.ordering)
+        if key is not None:
+            lane = f"{pattern}\0{key}"
+    envelope = Envelope(now + delay + policy.expiry, id_, channel, now, body, lane)
+    due = now + delay if delay else 0.0
+    return pack(envelope, encode_envelope(envelope), policy, due)
+
+
+def group_parcel(
+    policies: Policies, group: str, target: str, message: Message, body: bytes, id_: int, now: float
+) -> Parcel:
+    """Return a parcel with a group's message for one of its targets."""
+    if target[-1] != "!":
+        return message_parcel(policies, target, message, body, id_, now)
+    _, policy = policies.find(target)
+    envelope = Envelope(now + policy.expiry, id_, target, now, body, "", Kind.GROUP_MESSAGE, group)
+    return pack(envelope, encode_envelope(envelope), policy)
+
+
+def notice(
+    policies: Policies, kind: Kind, group: str, channel: str, id_: int, now: float
+) -> Parcel | None:
+    """Return what tells the process that owns `channel`; None when it is nobody's in particular."""
+    if "!" not in channel:
+        return None
+    _, policy = policies.find(channel)
+    envelope = Envelope(now + policy.expiry, id_, channel, now, b"", "", kind, group)
+    return pack(envelope, encode_envelope(envelope), policy)

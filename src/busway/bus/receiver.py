@@ -1,0 +1,285 @@
+"""The reader of a stored layer: an exchange as one transaction, and waiting."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from busway.bus import burial, names, records
+from busway.bus.codec import Envelope, Kind, decode_envelope, decode_message
+from busway.bus.errors import ChannelFull, LayerClosed, LayerUnavailable, UsageError
+from busway.bus.held import Held
+from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return
+from busway.bus.marks import Mark
+from busway.bus.parcels import Parcel
+from busway.bus.preparing import Step, prepare
+from busway.bus.queues import promote, put_back, release, send, take
+from busway.bus.transaction import StoreFull, Transaction
+
+if TYPE_CHECKING:
+    from busway.bus.stored import StoredLayer
+
+_Taken = tuple[Envelope, bytes, tuple[str, ...]]
+"""A message taken: decoded, as it was stored, and to which members it goes."""
+
+
+class _Request(NamedTuple):
+    """What `StoredReceiver.exchange` was asked, made ready."""
+
+    operations: Sequence[Operation]
+    steps: Sequence[Parcel | Step]
+    done: Sequence[Delivery]
+    limit: int
+    now: float
+    wake_below: int
+    hold: bool
+
+
+class StoredReceiver(Receiver):
+    """A reader of a stored layer."""
+
+    def __init__(self, layer: "StoredLayer", name: str) -> None:
+        """Make the reader `name` of `layer`."""
+        self.name = name
+        self._layer = layer
+        self._bell = layer.bell(name)
+        self._mark: Mark | None = None
+        self._held = Held()
+        self._subscription = ""
+        """The subscription that this receiver is registered with, or empty."""
+        self._channels: tuple[str, ...] = ()
+        self._channels_name = ""
+        self._due = 0.0
+        self._closed = False
+
+    # -- exchange -----------------------------------------------------------------------
+
+    def exchange(
+        self,
+        operations: Sequence[Operation] = (),
+        done: Sequence[Delivery] = (),
+        channels: Sequence[str] = (),
+        limit: int = 0,
+        *,
+        wake_below: int = 0,
+        hold: bool = True,
+    ) -> Outcome:
+        """See `Receiver.exchange`. It does not block, but for another exchange under way."""
+        if self._closed:
+            raise LayerClosed("receiver")
+        now = time.time()
+        steps = [prepare(operation, self._layer, now) for operation in operations]
+        self._check_returns(operations)
+        if channels and tuple(channels) != self._channels:
+            self._channels = tuple(names.check_receivable(name) for name in channels)
+            self._channels_name = records.subscription_name(self._channels)
+        if limit and now >= self._layer.next_sweep:
+            self._layer.tidy(now)
+        request = _Request(operations, steps, done, limit, now, wake_below, hold)
+        try:
+            return self._run(request)
+        except StoreFull:
+            return self._run_full(request)
+
+    def _run(self, request: _Request, room: int | None = None) -> Outcome:
+        operations, steps, done, limit, now, wake_below, hold = request
+        with self._layer.transaction() as store:
+            step = Transaction(store, self._layer.policies, now, room)
+            sender = self.name if wake_below else ""
+            refused = self._apply(step, operations, steps, sender)
+            returned = [o.delivery for o in operations if isinstance(o, Return)]
+            put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
+            earlier = self._unsubscribe(step)
+            for delivery in done:
+                if delivery.lane:
+                    release(step, delivery.lane, delivery.id)
+            taken = self._take(step, limit, now) if limit else []
+            self._keep(step, done, returned, taken, hold=hold)
+            if limit and len(taken) < wake_below:
+                step.subscribe(self.name, self._channels, self._channels_name, self._layer.process)
+                self._subscription = self._channels_name
+            elif earlier:
+                step.pass_on(earlier)
+            step.finish()
+        if step.rings:
+            self._layer.ring(list(dict.fromkeys(step.rings)))
+        return Outcome(self._deliver(taken, hold=hold), refused)
+
+    def _run_full(self, request: _Request) -> Outcome:
+        """Exchange on a store that turned out to be full: what would add to it is refused."""
+        with self._layer.transaction() as store:
+            raw = store.get(records.hold_key(self.name))
+            self._held.restore(records.decode_hold(raw) if raw else None)
+        try:
+            return self._run(request, room=0)
+        except StoreFull as error:
+            raise LayerUnavailable(
+                "the bus is full to the last page; make it larger ('size'), or add workers"
+            ) from error
+
+    def _check_returns(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            if isinstance(operation, Return) and self._held.get(operation.delivery) is None:
+                raise UsageError(
+                    f"a delivery on {operation.delivery.channel!r} cannot be returned: this "
+                    "receiver does not hold it (any more); return it before it is done, and once"
+                )
+
+    def _apply(
+        self,
+        step: Transaction,
+        operations: Sequence[Operation],
+        steps: Sequence[Parcel | Step],
+        sender: str,
+    ) -> list[Refusal]:
+        refused = []
+        for index, item in enumerate(steps):
+            if not isinstance(item, Parcel):
+                item(step)
+                continue
+            why = send(step, item, sender)
+            if why is not None:
+                error = ChannelFull(why.channel, why.reason, why.limit)
+                refused.append(Refusal(index, operations[index], error))
+        return refused
+
+    def _unsubscribe(self, step: Transaction) -> str:
+        """Take this receiver off the list it is on; returns that list's name, or ""."""
+        earlier, self._subscription = self._subscription, ""
+        if earlier:
+            step.unsubscribe(self.name, earlier)
+        return earlier
+
+    def _take(self, step: Transaction, limit: int, now: float) -> list[_Taken]:
+        """Take messages; notices about groups are seen to here, and do not count."""
+        self._due = promote(step)
+        taken: list[_Taken] = []
+        while len(taken) < limit:
+            before = len(taken)
+            data = take(step, self._channels, limit - before)
+            for raw in data:
+                envelope = decode_envelope(raw)
+                if envelope.kind is Kind.MESSAGE:
+                    taken.append((envelope, raw, ()))
+                elif members := self._note(envelope, now):
+                    taken.append((envelope, raw, members))
+            if len(taken) - before == len(data):
+                break
+        return taken
+
+    def _note(self, envelope: Envelope, now: float) -> tuple[str, ...]:
+        """See to a notice; for a group message, return this process's members."""
+        groups = self._layer.groups
+        if envelope.kind is Kind.GROUP_MESSAGE:
+            return groups.members(envelope.group, envelope.channel, now)
+        if envelope.kind is Kind.JOINED:
+            expires = envelope.sent + self._layer.group_expiry
+            groups.add(envelope.group, envelope.channel, expires)
+        else:
+            groups.discard(envelope.group, envelope.channel)
+        return ()
+
+    def _keep(
+        self,
+        step: Transaction,
+        done: Sequence[Delivery],
+        returned: Sequence[Delivery],
+        taken: Sequence[_Taken],
+        *,
+        hold: bool,
+    ) -> None:
+        """Bring what this receiver holds up to date, here and in the store."""
+        changed = self._held.finish(done, returned) if done or returned else False
+        fresh = []
+        for envelope, raw, _ in taken:
+            if not hold:
+                if envelope.lane:
+                    release(step, envelope.lane, envelope.id)
+            elif "!" not in envelope.channel and "?" not in envelope.channel:
+                fresh.append((envelope.id, raw))
+        if fresh:
+            self._held.take(fresh)
+        if fresh or changed:
+            burial.hold(step, self.name, self._held.record())
+
+    def _deliver(self, taken: Sequence[_Taken], *, hold: bool) -> list[Delivery]:
+        deliveries = []
+        place = 0
+        for envelope, _, members in taken:
+            channel = envelope.channel
+            delivery = Delivery(
+                channel,
+                decode_message(envelope.body),
+                members,
+                envelope.id,
+                envelope.sent,
+                envelope.attempt,
+                envelope.lane,
+            )
+            if hold and "!" not in channel and "?" not in channel:
+                delivery.batch, delivery.place = self._held.batch, place
+                place += 1
+            deliveries.append(delivery)
+        return deliveries
+
+    # -- waiting ------------------------------------------------------------------------
+
+    def begin(self, delivery: Delivery) -> None:
+        """See `Receiver.begin`. It costs no transaction."""
+        if delivery.batch and delivery.batch == self._held.batch:
+            self._held.begin(delivery.place)
+            if self._mark is None:
+                self._mark = self._layer.mark(self.name)
+            self._mark.write(delivery.batch, delivery.place + 1)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See `Receiver.wait`."""
+        patience = self._patience()
+        if timeout is not None and timeout <= patience:
+            return self._bell.wait(timeout)
+        self._bell.wait(patience)
+        return True
+
+    async def async_wait(self, timeout: float | None = None) -> bool:
+        """See `Receiver.async_wait`."""
+        patience = self._patience()
+        if timeout is not None and timeout <= patience:
+            return await self._bell.async_wait(timeout)
+        await self._bell.async_wait(patience)
+        return True
+
+    def _patience(self) -> float:
+        """Seconds after which this receiver looks without having been woken."""
+        now = time.time()
+        until = max(self._layer.next_sweep, now + 0.1)
+        return max(0.0, min(self._due, until) - now) if self._due else until - now
+
+    def interrupt(self) -> None:
+        """See `Receiver.interrupt`."""
+        self._layer.ring([self.name])
+
+    def fileno(self) -> int:
+        """See `Receiver.fileno`."""
+        return self._bell.fileno()
+
+    def drain(self) -> None:
+        """See `Receiver.drain`."""
+        self._bell.drain()
+
+    def close(self) -> None:
+        """See `Receiver.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._layer.transaction() as store:
+            step = Transaction(store, self._layer.policies, time.time())
+            earlier = self._unsubscribe(step)
+            burial.hold(step, self.name, self._held.record())
+            burial.settle(step, self.name, self._held.batch, self._held.begun)
+            if earlier:
+                step.pass_on(earlier)
+            step.finish()
+        self._layer.ring(list(dict.fromkeys(step.rings)))
+        self._layer.forget(self.name)
+        self._bell.close()
+        if self._mark is not None:
+            self._mark.close()
