@@ -70,11 +70,15 @@ def listen_unix(path: Path) -> socket.socket:
 def adopt(fd: int) -> socket.socket:
     """Return the listening socket behind the inherited descriptor `fd`, and listen on it.
 
-    Raises `ConfigurationError` when `fd` is not a stream socket.
+    Raises `ConfigurationError` when `fd` is not a stream socket; it is left open then.
     """
     try:
         sock = socket.socket(fileno=fd)
-        sock.listen(BACKLOG)
+        try:
+            sock.listen(BACKLOG)
+        except OSError:
+            sock.detach()
+            raise
     except OSError as error:
         raise ConfigurationError(
             f"descriptor {fd} is not a listening socket ({error.strerror}); --fd takes one that "

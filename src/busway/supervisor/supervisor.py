@@ -119,13 +119,18 @@ class Supervisor:
         async with asyncio.TaskGroup() as tasks:
             if self._changes is not None:
                 tasks.create_task(self._reload(self._changes))
+            first = next((place for place in self._places if place.spec.rolls), None)
             for place in self._places:
-                tasks.create_task(self._tend(place))
+                # One worker goes first, so that a mistake in the code is reported once.
+                waits = place.spec.rolls and place is not first
+                tasks.create_task(self._tend(place, first if waits else None))
             tasks.create_task(self._roll_on_request())
             tasks.create_task(self._announce())
 
-    async def _tend(self, place: _Place) -> None:
-        """Have a process in `place` at all times."""
+    async def _tend(self, place: _Place, after: _Place | None = None) -> None:
+        """Have a process in `place` at all times, as soon as one has been ready in `after`."""
+        if after is not None:
+            await after.proven.wait()
         while True:
             async with place.lock:
                 if place.child is None:
@@ -270,7 +275,7 @@ class Supervisor:
         """Stop the processes that stay up in a roll first: they bring work to the others."""
         self._stopping = True
         deadline = asyncio.get_running_loop().time() + self._grace
-        for rolls, share in ((False, 0.5), (True, 1.0)):
+        for rolls, share in ((False, 2 / 3), (True, 1.0)):
             grace = share * max(0.0, deadline - asyncio.get_running_loop().time())
             group = [child for child in self._children if child.spec.rolls is rolls]
             stopped = await asyncio.gather(*(child.stop(grace) for child in group))
