@@ -244,6 +244,18 @@ def test_the_lobby_shows_rooms_as_they_fill_and_leads_into_them(visit: Visit, ur
     ada.sees_people("Ada")
 
 
+def test_whoever_is_refused_is_told_why_and_does_not_try_again(visit: Visit, url: str) -> None:
+    ada = visit(url, "Ada")
+    ada.page.goto(url)
+    ada.page.evaluate("sessionStorage.setItem('name', 'A' + String.fromCharCode(10) + 'da')")
+    ada.page.goto(f"{url}/room/refusing/")
+    expect(ada.page.get_by_role("alert")).to_contain_text("Please pick a name")
+    expect(ada.status).to_have_text("Not connected")
+    expect(ada.box).to_be_hidden()
+    ada.page.get_by_role("link", name="Back to the rooms", exact=True).click()
+    expect(ada.page.get_by_label("Room", exact=True)).to_have_value("refusing")
+
+
 def test_a_room_without_letters_is_not_entered(visit: Visit, url: str) -> None:
     ada = visit(url, "Ada")
     ada.page.goto(url)

@@ -38,8 +38,13 @@ const handlers = {
     if (joined && joined !== me) notice(at, joined, "joined");
     if (left && left !== me) notice(at, left, "left");
   },
-  error: ({ error }) => showAlert(error),
-  refused: ({ reason }) => showAlert(reason),
+  error({ error }) {
+    showAlert(error);
+    alertTimer = setTimeout(() => (alert.hidden = true), 8_000);
+  },
+  refused({ reason }) {
+    showAlert(reason, " ", make("a", { href: `/?room=${room}` }, "Back to the rooms"));
+  },
 };
 
 // -- showing --------------------------------------------------------------------------------
@@ -81,13 +86,10 @@ function showPeople(names) {
 }
 
 let alertTimer;
-function showAlert(words) {
-  alert.textContent = words;
-  alert.hidden = false;
+function showAlert(...words) {
   clearTimeout(alertTimer);
-  if (document.body.dataset.state === "open") {
-    alertTimer = setTimeout(() => (alert.hidden = true), 8_000);
-  }
+  alert.replaceChildren(...words);
+  alert.hidden = false;
 }
 
 /** Put an element where its time belongs; what has no echo yet stays at the end. */
