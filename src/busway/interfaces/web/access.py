@@ -1,0 +1,68 @@
+"""The access log: a line for each request, and for each WebSocket's connect and disconnect."""
+
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from busway.interfaces.web.requests import Head
+
+if TYPE_CHECKING:
+    from busway.interfaces.web.websocket import WebSocketConnection
+
+logger = logging.getLogger("busway.access")
+
+
+class AccessLog:
+    """Writes the access log; every method returns at once when it is off."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def request(self, head: Head, status: int, size: int, seconds: float) -> None:
+        """Log an HTTP request: answered with `status` and `size` bytes after `seconds`."""
+        if self._enabled:
+            logger.info(
+                '%s "%s %s HTTP/%s" %d %d %.3fs',
+                _client(head),
+                head.method,
+                _target(head),
+                head.http_version,
+                status,
+                size,
+                seconds,
+            )
+
+    def connected(self, connection: "WebSocketConnection") -> None:
+        """Log that a WebSocket was accepted."""
+        head = connection.head
+        if self._enabled and head is not None:
+            logger.info('%s "WebSocket %s" connected', _client(head), _target(head))
+
+    def denied(self, connection: "WebSocketConnection", status: int) -> None:
+        """Log that a handshake was answered with `status`."""
+        head = connection.head
+        if self._enabled and head is not None:
+            logger.info('%s "WebSocket %s" denied %d', _client(head), _target(head), status)
+
+    def disconnected(self, connection: "WebSocketConnection", code: int) -> None:
+        """Log that a WebSocket that was open has ended with `code`."""
+        if self._enabled:
+            logger.info(
+                '%s "WebSocket %s" disconnected %d %.3fs',
+                connection.channel,
+                quote(connection.path),
+                code,
+                connection.gateway.time() - connection.opened,
+            )
+
+
+def _client(head: Head) -> str:
+    if head.client is None:
+        return "-"
+    host, port = head.client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _target(head: Head) -> str:
+    path = quote(head.path)
+    return f"{path}?{head.query_string.decode('latin-1')}" if head.query_string else path

@@ -1,0 +1,272 @@
+"""The bus, as one event loop sees it: one exchange for everything that happened in a tick."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from busway.bus.errors import BusError, BuswayError, ChannelFull, LayerUnavailable, UsageError
+from busway.bus.layer import ChannelLayer, Delivery, Leave, Receiver, Send
+
+logger = logging.getLogger("busway.web")
+
+_LOOK_INTERVAL = 1.0
+"""Seconds after which the bus is looked at, and what was refused is tried again, even if nothing
+woke us: layers do their housekeeping in exchanges."""
+_Refused = list[tuple[int, BuswayError]]
+"""Places of operations that were not done, and why."""
+
+_PATIENCE = 20
+"""Waiting sends of one source that are tried in one exchange."""
+
+
+class Source(Protocol):
+    """Something that sends to the bus: a connection."""
+
+    waiting: deque[Send] | None
+    """Sends that found no room, in order; while there are any, new ones go behind them."""
+
+    def refused(self, send: Send, error: BusError) -> bool:
+        """Be told that there was no room; True: try again later, in order."""
+
+    def impossible(self, send: Send, error: BuswayError) -> None:
+        """Be told that a message can never be sent."""
+
+    def drained(self) -> None:
+        """Be told that everything that was waiting has been sent."""
+
+
+class Bus:
+    """Collects what connections send and flushes it once a tick; hands out what comes back.
+
+    Belongs to one event loop and is used from there only.
+    """
+
+    def __init__(
+        self,
+        layer: ChannelLayer,
+        channels: Sequence[str],
+        deliver: Callable[[Delivery], int],
+        *,
+        limit: int = 500,
+        budget: int = 20_000,
+    ) -> None:
+        """Prepare to read `channels` of `layer`; nothing happens before `start`.
+
+        Args:
+            deliver: called with each delivery; returns how many connections it was for.
+            limit: messages that one exchange takes.
+            budget: connections that are written to before other events have their turn.
+        """
+        self._layer = layer
+        self._channels = tuple(channels)
+        self._deliver = deliver
+        self._limit = limit
+        self._budget = budget
+        self._operations: list[Send | Leave] = []
+        self._sources: list[Source | None] = []
+        self._inbox: deque[Delivery] = deque()
+        self._stalled: dict[Source, None] = {}
+        self._round = 0
+        self._scheduled = False
+        self._unavailable = False
+        self._flushes: list[asyncio.Future[None]] = []
+
+    def start(self) -> None:
+        """Begin, on the running event loop. Raises what `ChannelLayer.receiver` raises."""
+        self._loop = asyncio.get_running_loop()
+        self._receiver: Receiver = self._layer.receiver()
+        self._loop.add_reader(self._receiver.fileno(), self._woken)
+        self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
+        self._schedule()
+
+    def stop(self) -> int:
+        """End: flush a last time, and release the receiver; returns how many sends are lost."""
+        self._loop.remove_reader(self._receiver.fileno())
+        self._timer.cancel()
+        self._flush()
+        self._scheduled = True  # nothing is flushed from now on
+        self._receiver.close()
+        return sum(len(source.waiting or ()) for source in self._stalled)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was given has been sent."""
+        return not (self._operations or self._stalled)
+
+    def post(self, send: Send, source: Source) -> None:
+        """Send at the end of this tick, behind everything that `source` sent before."""
+        if source.waiting is None:
+            self._operations.append(send)
+            self._sources.append(source)
+            if not self._scheduled:
+                self._schedule()
+        else:
+            source.waiting.append(send)
+
+    def leave(self, channel: str) -> None:
+        """Take `channel` out of its groups at the end of this tick."""
+        self._operations.append(Leave(channel))
+        self._sources.append(None)
+        if not self._scheduled:
+            self._schedule()
+
+    def abandon(self, source: Source) -> None:
+        """Give up what `source` is waiting to send: it is of no use any more."""
+        source.waiting = None
+        self._stalled.pop(source, None)
+
+    async def flushed(self) -> None:
+        """Wait until what was posted before was accepted, or its source told of the refusal."""
+        future = self._loop.create_future()
+        self._flushes.append(future)
+        if not self._scheduled:
+            self._schedule()
+        await future
+
+    # -- the exchange -------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._flush)
+
+    def _woken(self) -> None:
+        self._receiver.drain()
+        self._begin_round()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        """Exchange at the end of this tick, and try again what was refused, once each."""
+        self._round = len(self._stalled)
+        if not self._scheduled:
+            self._schedule()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        operations, sources, flushes = self._operations, self._sources, self._flushes
+        self._operations, self._sources, self._flushes = [], [], []
+        retried = self._take_waiting(operations, sources) if self._round else ()
+        # While deliveries wait here none are taken: the bus is the better place for them.
+        limit = 0 if self._inbox else self._limit
+        refused, deliveries = self._exchange(operations, sources, limit)
+        if refused:
+            self._put_back(refused, operations, sources)
+        for source in retried:
+            if not source.waiting and source in self._stalled:
+                self.abandon(source)
+                source.drained()
+        for future in flushes:
+            if not future.done():
+                future.set_result(None)
+        if self._round and not self._scheduled:
+            self._schedule()
+        if deliveries:
+            self._inbox.extend(deliveries)
+            if len(deliveries) == limit and not self._scheduled:
+                self._schedule()
+            self._hand_out()
+
+    def _exchange(
+        self, operations: Sequence[Send | Leave], sources: Sequence[Source | None], limit: int
+    ) -> tuple[_Refused, Sequence[Delivery]]:
+        try:
+            outcome = self._receiver.exchange(
+                operations, (), self._channels, limit, wake_below=self._limit, hold=False
+            )
+        except UsageError as error:
+            if len(operations) == 1:
+                return [(0, error)], ()
+            return self._one_by_one(operations, sources), ()
+        except LayerUnavailable as error:
+            if not self._unavailable:
+                logger.error("%s; trying again every %g s", error, _LOOK_INTERVAL)  # noqa: TRY400
+            self._unavailable = True
+            return [(index, error) for index in range(len(operations))], ()
+        if self._unavailable:
+            self._unavailable = False
+            logger.warning("the bus is available again")
+        return [(refusal.index, refusal.error) for refusal in outcome.refused], outcome.deliveries
+
+    def _one_by_one(
+        self, operations: Sequence[Send | Leave], sources: Sequence[Source | None]
+    ) -> _Refused:
+        """Do all operations but those that cannot be done: one bad message is nobody else's."""
+        refused: _Refused = []
+        full: dict[Source, BusError] = {}
+        for index, (operation, source) in enumerate(zip(operations, sources, strict=True)):
+            if source in full:
+                refused.append((index, full[source]))
+                continue
+            for _, error in self._exchange((operation,), (source,), 0)[0]:
+                refused.append((index, error))
+                if source is not None and isinstance(error, BusError):
+                    full[source] = error
+        self._schedule()
+        return refused
+
+    # -- what was refused ---------------------------------------------------------------
+
+    def _put_back(
+        self,
+        refused: _Refused,
+        operations: Sequence[Send | Leave],
+        sources: Sequence[Source | None],
+    ) -> None:
+        kept: dict[Source, list[Send]] = {}
+        for index, error in refused:
+            operation, source = operations[index], sources[index]
+            if source is None or not isinstance(operation, Send):
+                self._operations.append(operation)
+                self._sources.append(None)
+                continue
+            if not isinstance(error, BusError):
+                source.impossible(operation, error)
+            elif source.refused(operation, error):
+                kept.setdefault(source, []).append(operation)
+            if not (isinstance(error, ChannelFull) and error.reason == "lane"):
+                self._round = 0  # the others would find no room either: until the next wake-up
+        for source, sends in kept.items():
+            if source.waiting is None:
+                source.waiting = deque(sends)
+                self._stalled[source] = None
+            else:
+                source.waiting.extendleft(reversed(sends))
+
+    def _take_waiting(
+        self, operations: list[Send | Leave], sources: list[Source | None]
+    ) -> list[Source]:
+        """Move waiting sends into an exchange: of each source that waits, in turn, a few."""
+        taken: list[Source] = []
+        while self._round and len(operations) < self._limit:
+            self._round -= 1
+            source = next(iter(self._stalled))
+            # To the end of the line, so that each has its turn.
+            self._stalled[source] = self._stalled.pop(source)
+            waiting = source.waiting or deque()
+            for _ in range(min(_PATIENCE, len(waiting))):
+                operations.append(waiting.popleft())
+                sources.append(source)
+            taken.append(source)
+        return taken
+
+    # -- what came ----------------------------------------------------------------------
+
+    def _hand_out(self) -> None:
+        """Deliver what has come, until the budget of this tick is used up."""
+        inbox, deliver = self._inbox, self._deliver
+        left = self._budget
+        try:
+            while inbox and left > 0:
+                left -= deliver(inbox.popleft())
+        finally:
+            if inbox:
+                self._loop.call_soon(self._hand_out_rest)
+
+    def _hand_out_rest(self) -> None:
+        self._hand_out()
+        if not self._inbox and not self._scheduled:
+            self._schedule()

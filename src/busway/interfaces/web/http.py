@@ -1,0 +1,275 @@
+"""One HTTP request: its parts go to the bus, the parts of its response come from there.
+
+Knows no server: adapters implement the abstract methods.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from busway.bus.errors import BusError, BuswayError, MessageTooLarge
+from busway.bus.layer import Send
+from busway.interfaces.web.replies import HTTPReply, ReplyError, parse_http_reply
+from busway.interfaces.web.requests import Head
+from busway.interfaces.web.states import HTTP, REQUEST, HTTPAction, HTTPEvent
+
+if TYPE_CHECKING:
+    from busway.interfaces.web.gateway import Gateway
+
+logger = logging.getLogger("busway.web")
+
+_PLAIN = [(b"content-type", b"text/plain; charset=utf-8")]
+_RETRY = [*_PLAIN, (b"retry-after", b"1")]
+
+FULL = HTTPReply(503, _RETRY, b"The service is busy. Try again.")
+LATE = HTTPReply(503, _RETRY, b"Nobody answered in time.")
+STALLED = HTTPReply(408, [*_PLAIN, (b"connection", b"close")], b"The request body did not arrive.")
+STOPPING = HTTPReply(503, _RETRY, b"The service restarts. Try again.")
+FAULT = HTTPReply(500, _PLAIN, b"Internal server error.")
+TOO_LARGE = HTTPReply(413, _PLAIN, b"The request is too large.")
+
+_GRACE = 0.5
+"""Seconds after which a request that has no answer yet is watched for its client's leaving."""
+
+
+class Outlet:
+    """An ordered way of one request to the bus, of which the others are independent."""
+
+    __slots__ = ("_when_drained", "waiting")
+
+    def __init__(self, when_drained: Callable[[], None]) -> None:
+        self.waiting: deque[Send] | None = None
+        self._when_drained = when_drained
+
+    def refused(self, send: Send, error: BusError) -> bool:
+        """See `bus.Source.refused`: try again."""
+        return True
+
+    def impossible(self, send: Send, error: BuswayError) -> None:
+        """See `bus.Source.impossible`."""
+        logger.error("to %s: %s", send.channel, error)
+
+    def drained(self) -> None:
+        """See `bus.Source.drained`."""
+        self._when_drained()
+
+
+class HTTPConnection(ABC):
+    """The part of a request that is the same under every server."""
+
+    __slots__ = (
+        "_acked",
+        "_acks",
+        "_body",
+        "_watched",
+        "ack_channel",
+        "body_channel",
+        "channel",
+        "gateway",
+        "head",
+        "slot",
+        "started",
+        "state",
+        "waiting",
+    )
+
+    def __init__(self, gateway: "Gateway", head: Head) -> None:
+        self.gateway = gateway
+        self.head = head
+        self.state = HTTP.WAITING
+        self.channel = ""
+        self.waiting: deque[Send] | None = None
+        self.slot = 0
+        self.started = gateway.time()
+        self.body_channel: str | None = None
+        """Where the rest of the body goes, until it is complete."""
+        self.ack_channel: str | None = None
+        self._body: Outlet | None = None
+        self._acks: Outlet | None = None
+        self._acked = 0
+        self._watched = False
+
+    # -- what a server's adapter does ---------------------------------------------------
+
+    @abstractmethod
+    def write_part(self, reply: HTTPReply) -> None:
+        """Send a part of the response, behind those before."""
+
+    @abstractmethod
+    def watch(self) -> None:
+        """Begin to look out for the client's leaving, and report it with `gone`."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End the transport, or have it ended, without a proper end of the response."""
+
+    @abstractmethod
+    def body_accepted(self) -> None:
+        """Go on: a part of the body that had found no room has been sent."""
+
+    # -- from the client ----------------------------------------------------------------
+
+    def request(self, body: bytes, *, more: bool) -> None:
+        """Send the request to the bus, with the whole of its body or the first part."""
+        gateway = self.gateway
+        if not gateway.register(self):
+            gateway.count("too many connections")
+            self.step(HTTPEvent.REFUSED, FULL)
+            return
+        message = {"reply_channel": self.channel, "method": self.head.method, "body": body}
+        message.update(self.head.fields())
+        if more:
+            self.body_channel = gateway.layer.new_channel("http.request.body?")
+            message["body_channel"] = self.body_channel
+            self._body = Outlet(self.body_accepted)
+        gateway.wheel.set(self, gateway.time() + _GRACE)
+        gateway.bus.post(Send("http.request", message), self)
+
+    async def send_body(self, content: bytes, *, more: bool) -> bool:
+        """Send a further part of the body; returns whether there was room for it.
+
+        If not, `body_accepted` is called later.
+        """
+        if self.body_channel is None or self._body is None:
+            return True
+        chunk = {"content": content, "more_content": more}
+        self.gateway.bus.post(Send(self.body_channel, chunk), self._body)
+        if not more:
+            self.body_channel = None
+        await self.gateway.bus.flushed()
+        return self._body.waiting is None
+
+    def gone(self) -> None:
+        """Note that the client went away before the response was complete."""
+        self.step(HTTPEvent.GONE, None)
+
+    def stalled(self) -> None:
+        """Note that the client stopped sending its body."""
+        self.gateway.count("stalled body")
+        self.step(HTTPEvent.STALLED, STALLED)
+
+    def acknowledge(self, parts: int) -> None:
+        """Tell the worker that `parts` parts have been written to the client."""
+        if self.ack_channel is None or self.state is HTTP.DONE:
+            return
+        self._acked += parts
+        if self._acks is None:
+            self._acks = Outlet(self._send_acks)
+        if self._acks.waiting is None:
+            self._send_acks()
+
+    def _send_acks(self) -> None:
+        if self._acked and self.ack_channel is not None and self._acks is not None:
+            ack = {"acked": self._acked}
+            self._acked = 0
+            self.gateway.bus.post(Send(self.ack_channel, ack), self._acks)
+
+    # -- from the bus -------------------------------------------------------------------
+
+    def deliver(self, message: Mapping[str, Any]) -> None:
+        """Carry out a worker's reply: a part of the response."""
+        try:
+            reply = parse_http_reply(message, first=self.state is HTTP.WAITING)
+        except ReplyError as error:
+            self.fault(error)
+            return
+        if reply.more and reply.ack_channel is not None:
+            self.ack_channel = reply.ack_channel
+        self.step(HTTPEvent.PART if reply.more else HTTPEvent.LAST, reply)
+
+    def fault(self, error: Exception) -> None:
+        """End it because of a reply that cannot be carried out."""
+        logger.error("reply to %s (path %s): %s", self.channel, self.head.path, error)
+        self.gateway.count("bad reply")
+        self.step(HTTPEvent.FAULT, FAULT)
+
+    def refused(self, send: Send, error: BusError) -> bool:
+        """See `bus.Source.refused`: a request is turned away, its disconnect waits."""
+        if send.channel == "http.request":
+            self.gateway.count("refused request")
+            self.step(HTTPEvent.REFUSED, FULL)
+            return False
+        return True
+
+    def impossible(self, send: Send, error: BuswayError) -> None:
+        """See `bus.Source.impossible`."""
+        logger.error("%s from %s (path %s): %s", send.channel, self.channel, self.head.path, error)
+        self.gateway.count("impossible message")
+        self.step(HTTPEvent.REFUSED, TOO_LARGE if isinstance(error, MessageTooLarge) else FAULT)
+
+    def drained(self) -> None:  # noqa: B027  (nothing to resume)
+        """See `bus.Source.drained`."""
+
+    # -- from the server ----------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        """See `timers.Timed`: watch a request that takes long, give up one that takes too long."""
+        timeout = self.gateway.options.http_timeout
+        if not self._watched:
+            self._watched = True
+            self.watch()
+        if self.state is not HTTP.WAITING or not timeout:
+            return
+        if now >= self.started + timeout:
+            self.gateway.count("unanswered request")
+            self.step(HTTPEvent.LATE, LATE)
+        else:
+            self.gateway.wheel.set(self, self.started + timeout)
+
+    def cut_slow(self) -> None:
+        """End it because too much waits to be written."""
+        self.gateway.count("slow client")
+        self.step(HTTPEvent.CUT, STOPPING)
+
+    def shut_down(self) -> None:
+        """End it because the server stops."""
+        self.step(HTTPEvent.CUT, STOPPING)
+
+    # -- the state machine --------------------------------------------------------------
+
+    def step(self, event: HTTPEvent, reply: HTTPReply | None) -> None:
+        """Do what `states.REQUEST` says of `event`."""
+        self.state, actions = REQUEST[self.state, event]
+        for action in actions:
+            _ACTIONS[action](self, reply)
+
+    def _write(self, reply: HTTPReply) -> None:
+        self.write_part(reply)
+
+    def _answer(self, reply: HTTPReply) -> None:
+        self.write_part(reply)
+
+    def _abort(self, _: HTTPReply) -> None:
+        self.abort()
+
+    def _finish(self, _: HTTPReply) -> None:
+        gateway = self.gateway
+        gateway.wheel.discard(self)
+        gateway.unregister(self)
+        if self._body is not None:
+            gateway.bus.abandon(self._body)
+            self.body_channel = None
+
+    def _disconnect(self, reply: HTTPReply) -> None:
+        bus, body_channel = self.gateway.bus, self.body_channel
+        self._finish(reply)
+        if not self.channel:
+            return  # the request never got as far as the bus
+        if body_channel is not None and self._body is not None:
+            bus.post(Send(body_channel, {"closed": True}), self._body)
+        if self.ack_channel is not None:
+            if self._acks is None:
+                self._acks = Outlet(self._send_acks)
+            bus.post(Send(self.ack_channel, {"disconnected": True}), self._acks)
+        message = {"reply_channel": self.channel, "path": self.head.path}
+        bus.post(Send("http.disconnect", message), self)
+
+    def _drop(self, _: HTTPReply) -> None:
+        self.gateway.count("late reply")
+
+
+_ACTIONS: Mapping[HTTPAction, Callable[[HTTPConnection, Any], None]] = {
+    action: getattr(HTTPConnection, action) for action in HTTPAction
+}

@@ -1,0 +1,147 @@
+"""The head of a request, from any server, made fit for the bus: no I/O."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from busway.interfaces.web.options import WebOptions
+
+Address = tuple[str, int | None] | None
+
+_BAD_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_DEFAULT_PORTS = {"http": ":80", "ws": ":80", "https": ":443", "wss": ":443"}
+
+
+class BadRequest(Exception):
+    """The client's request is refused with `status`; the text says why."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+
+
+class Head(msgspec.Struct, gc=False):
+    """The head of a request as a server hands it over."""
+
+    scheme: str
+    """"http", "https", "ws" or "wss"."""
+    http_version: str
+    path: str
+    """Decoded."""
+    query_string: bytes
+    headers: list[tuple[bytes, bytes]]
+    """Names in lower case."""
+    client: Address
+    server: Address
+    method: str = "GET"
+    subprotocols: Sequence[str] = ()
+    root_path: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """Return what a request and a WebSocket connect have in common in their messages."""
+        return {
+            "http_version": self.http_version,
+            "scheme": self.scheme,
+            "path": self.path,
+            "query_string": self.query_string,
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+        }
+
+
+def admit(head: Head, options: WebOptions) -> None:
+    """Clean `head` in place, as `options` say; raises `BadRequest` for what is not let in.
+
+    Header names with an underscore are dropped: "x_user" and "x-user" are the same to programs
+    that read headers as environment variables, so a client could get past a proxy's check.
+    """
+    head.headers = _clean(head.headers)
+    head.root_path = head.root_path or options.root_path
+    if options.proxy_headers:
+        _take_proxy_headers(head, options.proxy_hops)
+
+
+def admit_websocket(head: Head, options: WebOptions) -> None:
+    """Do `admit` for a handshake, with the checks of origin and subprotocols."""
+    admit(head, options)
+    origin = host = None
+    for name, value in head.headers:
+        if name == b"origin":
+            origin = value
+        elif name == b"host":
+            host = value
+    if origin is not None and not origin_allowed(
+        origin.decode("latin-1"), (host or b"").decode("latin-1"), options.allowed_origins
+    ):
+        raise BadRequest(403, "This origin may not open WebSockets here.")
+    if options.ws_protocols:
+        offered = set(head.subprotocols)
+        head.subprotocols = [name for name in options.ws_protocols if name in offered]
+
+
+def origin_allowed(origin: str, host: str, allowed: Sequence[str]) -> bool:
+    """Tell whether a page of `origin` may connect to the server that it calls `host`.
+
+    It may when both are the same host and port, or when `allowed` has the origin or "*".
+    RFC 6454; ports that are their scheme's default may be left out.
+    """
+    if "*" in allowed or origin in allowed:
+        return True
+    try:
+        parts = urlsplit(origin.lower())
+    except ValueError:
+        return False
+    default = _DEFAULT_PORTS.get(parts.scheme, "")
+    netloc = parts.netloc
+    if not netloc or not default:
+        return False
+    return netloc.removesuffix(default) == host.lower().removesuffix(default)
+
+
+def _clean(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    pairs = list(headers)
+    names = b"-".join([name for name, _ in pairs])
+    values = b" ".join([value for _, value in pairs])
+    if _BAD_NAME.search(names) or _BAD_VALUE.search(values) or any(not name for name, _ in pairs):
+        raise BadRequest(400, "A header has characters that are not allowed.")
+    return [pair for pair in pairs if b"_" not in pair[0]]
+
+
+def _take_proxy_headers(head: Head, hops: int) -> None:
+    given = dict(head.headers)
+    forwarded = [
+        item.strip()
+        for name, value in head.headers
+        if name == b"x-forwarded-for"
+        for item in value.split(b",")
+    ]
+    if forwarded and forwarded[-min(hops, len(forwarded))]:
+        host, port = _split_address(forwarded[-min(hops, len(forwarded))].decode("latin-1"))
+        given_port = given.get(b"x-forwarded-port", b"")
+        if port == 0 and given_port.isdigit():
+            port = int(given_port[:5])
+        head.client = (host, port)
+    scheme = given.get(b"x-forwarded-proto", b"").decode("latin-1").strip().lower()
+    if scheme in _DEFAULT_PORTS:
+        secure = scheme in ("https", "wss")
+        plain = "ws" if head.scheme.startswith("ws") else "http"
+        head.scheme = plain + "s" * secure
+
+
+def _split_address(text: str) -> tuple[str, int]:
+    """Return host and port of "1.2.3.4", "1.2.3.4:5", "::1" or "[::1]:5"; the port may be 0."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, ""
+    return host, int(port) if port.isdigit() and len(port) <= 5 else 0

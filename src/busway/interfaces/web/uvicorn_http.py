@@ -1,0 +1,116 @@
+"""uvicorn's HTTP protocol, with limits on the size and the time of a request's head."""
+
+import asyncio
+import sys
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from busway.interfaces.web.uvicorn_websocket import find_gateway
+
+
+class _HeadTooLarge(Exception):
+    pass
+
+
+class HTTPProtocol(HttpToolsProtocol):
+    """A TCP connection until it becomes a WebSocket."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Take what uvicorn gives."""
+        super().__init__(config, server_state, app_state, _loop)
+        self.gateway = find_gateway(config)
+        self.slot = 0
+        self._in_head = False
+        self._head_size = 0
+        self._too_large = False
+        self._chunk = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`: the first request has to come in time."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self.gateway.wheel.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._chunk = data
+        super().data_received(data)
+        self._chunk = b""
+        if not self._in_head:
+            return
+        self._head_size += len(data)
+        if self._head_size > self.gateway.options.max_head_size:
+            self._refuse(431, b"The request's head is too large.")
+        elif not self.slot:
+            self._await_head()
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_size = 0
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        self._in_head = False
+        self.gateway.wheel.discard(self)
+        limit = self.gateway.options.max_head_size
+        if self._head_size + len(self._chunk) > limit and self._measure() > limit:
+            self._too_large = True
+            raise _HeadTooLarge
+        super().on_headers_complete()
+
+    def _measure(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that could not be parsed, and close."""
+        self._in_head = False
+        if self._too_large:
+            self._refuse(431, b"The request's head is too large.")
+        else:
+            self._refuse(400, msg.encode())
+
+    def expire(self, now: float) -> None:
+        """See `timers.Timed`: the head of a request did not come in time."""
+        self.gateway.count("slow request head")
+        self._refuse(408, b"The request did not arrive in time.")
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the transport over to the WebSocket protocol, with what came behind the request."""
+        upgrade = sys.exception()
+        super().handle_websocket_upgrade()
+        rest = self._chunk[upgrade.args[0] :] if upgrade is not None else b""
+        if rest:
+            cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
+        # The parser and this object hold each other, and nothing needs either any more.
+        del self.parser
+
+    def _await_head(self) -> None:
+        gateway = self.gateway
+        timeout = gateway.options.websocket_handshake_timeout
+        gateway.wheel.set(self, self.loop.time() + timeout)
+
+    def _refuse(self, status: int, text: bytes) -> None:
+        self._in_head = False
+        self.gateway.wheel.discard(self)
+        self.transport.write(
+            STATUS_LINE[status]
+            + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+            + b"content-length: %d\r\n\r\n" % len(text)
+            + text
+        )
+        self.transport.close()
