@@ -62,13 +62,15 @@ def receive(message: Message, room: str) -> None:
         return
     if not store.touch(socket):
         message.reply_channel.send({"close": 4000, "reason": "please connect again"})
-    elif isinstance(request, Say):
-        tell(group(room), "said", said=store.say(socket, request.text.strip(), request.ref))
-    else:
-        group(room).add(message.reply_channel)
-        tell(message.reply_channel, "pong")
-        for changed in store.clean_up():
-            tell_people(changed)
+        return
+    match request:
+        case Say(text, ref):
+            tell(group(room), "said", said=store.say(socket, text.strip(), ref))
+        case Ping():
+            group(room).add(message.reply_channel)
+            tell(message.reply_channel, "pong")
+            for changed in store.clean_up():
+                tell_people(changed)
 
 
 def disconnect(message: Message, room: str) -> None:
