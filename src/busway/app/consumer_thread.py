@@ -1,0 +1,160 @@
+"""One consumer thread of a worker: exchange, route, call, exchange."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Protocol
+
+from busway.app.calling import Call, Caller
+from busway.app.commits import Committer, Result
+from busway.app.message import Message
+from busway.app.pace import Pace
+from busway.app.routing import Router
+from busway.bus.layer import ChannelLayer, Delivery
+
+
+class Takeover(Protocol):
+    """Who runs the async consumers that a thread meets: `busway.app.event_loop`."""
+
+    concurrency: int
+
+    def submit(self, thread: "ConsumerThread", delivery: Delivery, call: Call) -> None:
+        """Run an async consumer; `thread.take_back` gets its result."""
+
+
+class ConsumerThread:
+    """Consumes messages of some channels, in the thread that calls `run`.
+
+    The thread holds `_lock` except while it sleeps or a consumer runs. So a guard that gets the
+    lock, and sees that a consumer runs, may use the receiver: see `relieve`.
+    """
+
+    def __init__(
+        self,
+        layer: ChannelLayer,
+        router: Router,
+        channels: Sequence[str],
+        *,
+        takeover: Takeover | None = None,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
+        """Prepare to consume `channels`.
+
+        `takeover` runs async consumers; `watch` is called before a batch that may need a guard.
+        """
+        self._layer = layer
+        self._receiver = layer.receiver()
+        self._commits = Committer(self._receiver, channels)
+        self.counts = self._commits.counts
+        self._caller = Caller(layer, router, self.counts)
+        self._pace = Pace()
+        self._takeover = takeover
+        self._watch = watch
+        self._lock = Lock()
+        self._pending: deque[Delivery] = deque()
+        """Messages of this batch that are not begun."""
+        self._started = 0.0
+        """When this batch was begun, by `time.monotonic`; 0 between batches."""
+        self._stopping = False
+        # Two counters with one writer each need no lock.
+        self._handed_over = 0
+        self._taken_back = 0
+
+    def run(self) -> None:
+        """Consume until `stop`. Raises `LayerUnavailable` when the layer is lost."""
+        with self._lock:
+            try:
+                while not self._is_over():
+                    deliveries = self._commits.exchange(self._limit())
+                    if deliveries:
+                        self._consume(deliveries)
+                    elif not self._commits.finished:
+                        self._sleep()
+            finally:
+                self._receiver.close()
+
+    def stop(self) -> None:
+        """Let `run` end after the running consumer. Safe from any thread and signal handler."""
+        self._stopping = True
+        self._receiver.interrupt()
+
+    def take_back(self, results: Sequence[Result]) -> None:
+        """Get results of async consumers. From the event loop."""
+        self._commits.finished.extend(results)
+        self._taken_back += len(results)
+        self._receiver.interrupt()
+
+    def relieve(self, patience: float) -> bool:
+        """Free the messages around a consumer that has run for `patience` seconds.
+
+        What was finished before it in the batch is committed, and what was not begun goes back
+        to the bus. From the guard's thread. Returns whether this thread is in a batch.
+        """
+        if not self._started:
+            return False
+        with self._lock:
+            if not self._started:
+                return False
+            if time.monotonic() - self._started >= patience:
+                unbegun = list(self._pending)
+                if unbegun or not self._commits.is_idle:
+                    self._commits.exchange(0, unbegun)
+                    self._pending.clear()
+        return True
+
+    def _is_over(self) -> bool:
+        return self._stopping and self._handed_over == self._taken_back and self._commits.is_idle
+
+    def _limit(self) -> int:
+        """Return how many messages to take now."""
+        if self._stopping:
+            return 0
+        limit = 1 if self._commits.is_blocked else self._pace.limit
+        if self._takeover is None:
+            return limit
+        return min(limit, self._takeover.concurrency - self._handed_over + self._taken_back)
+
+    def _sleep(self) -> None:
+        self._lock.release()
+        try:
+            self._receiver.wait(self._commits.patience())
+        finally:
+            self._lock.acquire()
+
+    def _consume(self, deliveries: list[Delivery]) -> None:
+        pending = self._pending
+        pending.extend(deliveries)
+        self._started = started = time.monotonic()
+        if len(deliveries) > 1 and self._watch is not None:
+            self._watch()
+        begun = 0
+        while pending and not self._stopping:
+            delivery = pending.popleft()
+            self._receiver.begin(delivery)
+            self._handle(delivery)
+            begun += 1
+        self._started = 0.0
+        if begun:
+            self._pace.measure(begun, time.monotonic() - started)
+        if pending:
+            self._commits.exchange(0, list(pending))
+            pending.clear()
+
+    def _handle(self, delivery: Delivery) -> None:
+        """Have one message consumed; the lock is not held meanwhile."""
+        message = Message(delivery.message, delivery.channel, self._layer)
+        self._lock.release()
+        try:
+            call = self._caller.find(message)
+            if isinstance(call, list):
+                result = Result(delivery, call, "no consumer")
+            elif call.target.is_async and self._takeover is not None:
+                self._handed_over += 1
+                self._takeover.submit(self, delivery, call)
+                return
+            else:
+                result = Result(delivery, self._caller.call(call), call.target.name)
+        finally:
+            self._lock.acquire()
+        self._commits.finished.append(result)

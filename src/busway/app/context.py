@@ -1,0 +1,79 @@
+"""Where a send goes: the process's layer, or the outbox of the consumer that is running."""
+
+import os
+from contextvars import ContextVar
+from threading import Lock
+
+from busway.bus.layer import ChannelLayer, Operation
+from busway.bus.urls import open_layer
+
+DEFAULT_URL = "ipc://busway"
+"""The layer of a process that is told no other."""
+
+
+class Outbox(list[Operation]):
+    """What one consumer sends, held until it has ended.
+
+    Once it is closed (the consumer has ended), what its leftover tasks and threads send goes
+    straight to the layer.
+    """
+
+    __slots__ = ("layer", "open")
+
+    def __init__(self, layer: ChannelLayer) -> None:
+        """Make an open one, for sends to `layer`."""
+        self.layer = layer
+        self.open = True
+
+
+outbox: ContextVar[Outbox | None] = ContextVar("busway_outbox", default=None)
+"""The outbox of the running consumer. A context variable, since many async consumers share a
+thread; reading one is also cheaper than reading a thread-local (21 ns to 36 ns)."""
+
+
+class _Process:
+    """The process's layer."""
+
+    def __init__(self) -> None:
+        self.layer: ChannelLayer | None = None
+        self.lock = Lock()
+
+
+_process = _Process()
+
+
+def current_layer() -> ChannelLayer:
+    """Return the layer that channels and groups use when they were given none.
+
+    Inside a consumer it is its worker's, elsewhere the process's: what `set_layer` was given,
+    or else the layer at the URL in the environment variable BUSWAY_LAYER, opened at the first
+    use. Thread-safe. Raises `ConfigurationError` when the URL is no good.
+    """
+    running = outbox.get()
+    if running is not None:
+        return running.layer
+    layer = _process.layer
+    if layer is None:
+        with _process.lock:
+            layer = _process.layer
+            if layer is None:
+                layer = _process.layer = open_layer(os.environ.get("BUSWAY_LAYER", DEFAULT_URL))
+    return layer
+
+
+def set_layer(layer: ChannelLayer | None) -> ChannelLayer | None:
+    """Make `layer` the process's, and return the one before it; None: open one when needed.
+
+    The layer before is not closed: it belongs to whoever made it.
+    """
+    with _process.lock:
+        before, _process.layer = _process.layer, layer
+    return before
+
+
+def held_by(layer: ChannelLayer | None) -> Outbox | None:
+    """Return the outbox that holds sends to `layer` (None: the current one) now, if any does."""
+    running = outbox.get()
+    if running is None or not running.open or (layer is not None and layer is not running.layer):
+        return None
+    return running

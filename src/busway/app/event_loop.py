@@ -1,0 +1,160 @@
+"""Async consumers: they run on one event loop, many at a time."""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple
+
+from busway.app.calling import Call, Caller
+from busway.app.commits import Committer, Result
+from busway.app.consumer_thread import ConsumerThread
+from busway.app.message import Message
+from busway.app.routing import Router
+from busway.bus.layer import ChannelLayer, Delivery
+
+MAX_BATCH = 128
+"""Messages in the largest batch."""
+
+
+class _Job(NamedTuple):
+    """An async consumer that a thread has met."""
+
+    thread: ConsumerThread
+    delivery: Delivery
+    call: Call
+
+
+class AsyncConsumers:
+    """Runs async consumers in tasks.
+
+    It reads channels that have async consumers only, and takes over those that consumer threads
+    meet on other channels.
+    """
+
+    def __init__(
+        self,
+        layer: ChannelLayer,
+        router: Router,
+        channels: Sequence[str],
+        *,
+        concurrency: int,
+        has_threads: bool,
+    ) -> None:
+        """Prepare to consume `channels`, at most `concurrency` of their messages at a time.
+
+        With `has_threads`, `run` goes on until `release`, for consumer threads may `submit`.
+        """
+        self.concurrency = concurrency
+        self._layer = layer
+        self._receiver = layer.receiver()
+        self._commits = Committer(self._receiver, channels)
+        self.counts = self._commits.counts
+        self._caller = Caller(layer, router, self.counts)
+        self._reads = bool(channels)
+        self._has_threads = has_threads
+        self._stopping = False
+        self._asleep = False
+        self._running = 0
+        """Messages of the own receiver that are being consumed."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._jobs: deque[_Job] = deque()
+        self._returns: dict[ConsumerThread, list[Result]] = {}
+
+    async def run(self) -> None:
+        """Consume until `stop`. Raises `LayerUnavailable` when the layer is lost."""
+        try:
+            while not self._is_over():
+                self._take_over()
+                deliveries = await self._commits.aexchange(self._limit())
+                for delivery in deliveries:
+                    self._begin(delivery)
+                if deliveries:
+                    # Most tasks end in their first step: their results share an exchange.
+                    await asyncio.sleep(0)
+                elif not self._commits.finished and not self._jobs:
+                    await self._sleep()
+        finally:
+            self._receiver.close()
+
+    def stop(self) -> None:
+        """Let `run` end when all that is running has ended. Safe from any thread and signal."""
+        self._stopping = True
+        self._receiver.interrupt()
+
+    def release(self) -> None:
+        """Say that all consumer threads have ended. Safe from any thread."""
+        self._has_threads = False
+        self._receiver.interrupt()
+
+    def submit(self, thread: ConsumerThread, delivery: Delivery, call: Call) -> None:
+        """Run an async consumer; `thread.take_back` gets its result. Safe from any thread."""
+        self._jobs.append(_Job(thread, delivery, call))
+        if len(self._jobs) == 1:  # those before it were announced
+            self._receiver.interrupt()
+
+    def _is_over(self) -> bool:
+        busy = self._has_threads or self._jobs or self._tasks or self._returns
+        return self._stopping and not busy and self._commits.is_idle
+
+    def _limit(self) -> int:
+        if self._stopping or not self._reads:
+            return 0
+        return 1 if self._commits.is_blocked else min(MAX_BATCH, self.concurrency - self._running)
+
+    async def _sleep(self) -> None:
+        self._asleep = True
+        try:
+            await self._receiver.async_wait(self._commits.patience())
+        finally:
+            self._asleep = False
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self._receiver.interrupt()
+
+    def _begin(self, delivery: Delivery) -> None:
+        """Have a message of the own receiver consumed."""
+        self._receiver.begin(delivery)
+        call = self._caller.find(Message(delivery.message, delivery.channel, self._layer))
+        if isinstance(call, list):
+            self._commits.finished.append(Result(delivery, call, "no consumer"))
+        else:
+            self._running += 1
+            self._start(self._consume(delivery, call))
+
+    def _take_over(self) -> None:
+        """Have the messages consumed that threads have submitted."""
+        while self._jobs:
+            self._start(self._consume_for(self._jobs.popleft()))
+
+    def _start(self, steps: Coroutine[Any, Any, None]) -> None:
+        if sys.version_info >= (3, 12):
+            task = asyncio.Task(steps, loop=asyncio.get_running_loop(), eager_start=True)
+        else:
+            task = asyncio.get_running_loop().create_task(steps)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _consume(self, delivery: Delivery, call: Call) -> None:
+        operations = await self._caller.acall(call)
+        self._running -= 1
+        self._commits.finished.append(Result(delivery, operations, call.target.name))
+        self._wake()
+
+    async def _consume_for(self, job: _Job) -> None:
+        operations = await self._caller.acall(job.call)
+        result = Result(job.delivery, operations, job.call.target.name)
+        results = self._returns.get(job.thread)
+        if results is not None:
+            results.append(result)
+            return
+        # The results of one step of the loop go back together.
+        self._returns[job.thread] = [result]
+        asyncio.get_running_loop().call_soon(self._give_back, job.thread)
+
+    def _give_back(self, thread: ConsumerThread) -> None:
+        thread.take_back(self._returns.pop(thread))
+        self._wake()

@@ -1,0 +1,28 @@
+"""How many messages a worker takes at once. No clock of its own."""
+
+TARGET = 0.005
+"""Seconds that a batch should take: long enough to share the cost of an exchange among many
+messages, short enough that nobody waits for those before it."""
+
+MAX_LIMIT = 128
+"""Messages in the largest batch."""
+
+
+class Pace:
+    """Chooses the size of the next batch by how long recent consumers took."""
+
+    def __init__(self) -> None:
+        """Start with single messages."""
+        self.limit = 1
+        """Messages to take next."""
+        self._mean = TARGET
+
+    def measure(self, count: int, seconds: float) -> None:
+        """Take into account that `count` consumers took `seconds` together.
+
+        Slower ones count at once, faster ones little by little, so that a batch is seldom late.
+        """
+        mean = seconds / count
+        self._mean = mean if mean > self._mean else self._mean + (mean - self._mean) * 0.3
+        fitting = int(TARGET / self._mean) if self._mean > TARGET / MAX_LIMIT else MAX_LIMIT
+        self.limit = max(1, min(fitting, self.limit * 2))

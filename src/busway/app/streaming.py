@@ -1,0 +1,242 @@
+"""Bodies of requests and responses that do not fit in one message.
+
+They travel in chunks, a few at a time: neither side holds more than a window of them, however
+large the whole is. What is streamed goes out at once, it is not held until the consumer ends.
+"""
+
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing, closing
+from typing import Any, NamedTuple
+
+from busway.app.context import current_layer
+from busway.app.exceptions import RequestAborted, RequestTimeout
+from busway.app.http import Headers, response_head
+from busway.app.message import Message
+from busway.bus.layer import ChannelLayer, Operation, Outcome, Send
+from busway.bus.names import new_channel
+
+TIMEOUT = 60.0
+"""Seconds to wait for the other side."""
+
+WINDOW = 8
+"""Chunks of a response that are under way and not acknowledged."""
+
+CHUNK_SIZE = 256 * 1024
+"""Largest chunk, in bytes. Larger ones are split."""
+
+
+def body_chunks(message: Message, *, timeout: float = TIMEOUT) -> Iterator[bytes]:
+    """Yield the body of an `http.request`, part by part as it comes in.
+
+    Raises `RequestTimeout` when the client sends nothing for `timeout` seconds, and
+    `RequestAborted` when it has gone. A consumer that lets them pass answers with 408, or not
+    at all.
+    """
+    layer = _layer_of(message)
+    content, channel = _first_chunk(message)
+    if content:
+        yield content
+    while channel is not None:
+        _, chunk = layer.receive([channel], timeout)
+        content, more = _read_chunk(chunk, timeout)
+        if content:
+            yield content
+        if not more:
+            return
+
+
+async def abody_chunks(message: Message, *, timeout: float = TIMEOUT) -> AsyncIterator[bytes]:
+    """Do `body_chunks` from async code."""
+    layer = _layer_of(message)
+    content, channel = _first_chunk(message)
+    if content:
+        yield content
+    while channel is not None:
+        _, chunk = await layer.areceive([channel], timeout)
+        content, more = _read_chunk(chunk, timeout)
+        if content:
+            yield content
+        if not more:
+            return
+
+
+def stream_response(
+    message: Message,
+    chunks: Iterable[bytes],
+    *,
+    status: int = 200,
+    headers: Headers = (),
+    timeout: float = TIMEOUT,
+) -> None:
+    """Answer an `http.request` with `chunks`, as fast as the client takes them.
+
+    The status and headers go with the first chunk, so an error before it is still answered with
+    500; an empty first chunk sends them alone. A generator is closed in any case.
+
+    Raises `RequestAborted` when the client has gone, or takes nothing for `timeout` seconds.
+    """
+    layer = _layer_of(message)
+    stream = _ResponseStream(message, status, headers, timeout)
+    with layer.receiver() as receiver, closing(_split(chunks, _chunk_size(layer))) as parts:
+        for content in parts:
+            outcome = receiver.exchange(*stream.put(content), wake_below=1, hold=False)
+            while stream.is_waiting(outcome):
+                if not outcome.deliveries:
+                    receiver.wait(stream.patience())
+                outcome = receiver.exchange(*stream.again(), wake_below=1, hold=False)
+
+
+async def astream_response(
+    message: Message,
+    chunks: AsyncIterable[bytes] | Iterable[bytes],
+    *,
+    status: int = 200,
+    headers: Headers = (),
+    timeout: float = TIMEOUT,
+) -> None:
+    """Do `stream_response` from async code; `chunks` may be async too."""
+    layer = _layer_of(message)
+    stream = _ResponseStream(message, status, headers, timeout)
+    with layer.receiver() as receiver:
+        async with aclosing(_asplit(chunks, _chunk_size(layer))) as parts:
+            async for content in parts:
+                outcome = await receiver.aexchange(*stream.put(content), wake_below=1, hold=False)
+                while stream.is_waiting(outcome):
+                    if not outcome.deliveries:
+                        await receiver.async_wait(stream.patience())
+                    outcome = await receiver.aexchange(*stream.again(), wake_below=1, hold=False)
+
+
+class _Request(NamedTuple):
+    """The arguments of an exchange."""
+
+    operations: list[Operation]
+    done: tuple[()]
+    channels: list[str]
+    limit: int
+
+
+class _ResponseStream:
+    """The flow control of one response. No I/O."""
+
+    def __init__(self, message: Message, status: int, headers: Headers, timeout: float) -> None:
+        self._reply_channel = message.reply_to().name
+        self._ack_channel = new_channel("http.ack?")
+        self._head = response_head(status, headers)
+        self._timeout = timeout
+        self._deadline = 0.0
+        self._unsent: list[Operation] = []
+        self._unacknowledged = 0
+        self._ended = False
+
+    def put(self, content: bytes | None) -> _Request:
+        """Return the exchange that sends a chunk; None is the end."""
+        chunk = {**self._head, "content": content or b"", "more_content": content is not None}
+        self._head = {}
+        if content is None:
+            self._ended = True
+        else:
+            chunk["ack_channel"] = self._ack_channel
+            self._unacknowledged += 1
+        self._unsent = [Send(self._reply_channel, chunk)]
+        self._deadline = time.monotonic() + self._timeout
+        return self.again()
+
+    def again(self) -> _Request:
+        """Return the exchange that sends what found no room, and sees what the client has taken."""
+        return _Request(self._unsent, (), [self._ack_channel], WINDOW)
+
+    def is_waiting(self, outcome: Outcome) -> bool:
+        """Note what an exchange gave. True: wait, exchange `again`; False: the next chunk can go.
+
+        Raises `RequestAborted` when the client has gone, or has taken nothing for too long.
+        """
+        for delivery in outcome.deliveries:
+            if delivery.message.get("disconnected"):
+                raise RequestAborted
+            self._unacknowledged -= delivery.message.get("acked", 0)
+            self._deadline = time.monotonic() + self._timeout
+        self._unsent = [refusal.operation for refusal in outcome.refused]
+        full = self._unacknowledged >= WINDOW and not self._ended
+        if not self._unsent and not full:
+            return False
+        if time.monotonic() >= self._deadline:
+            raise RequestAborted
+        return True
+
+    def patience(self) -> float:
+        """Return for how many seconds to wait for the client at most."""
+        return max(0.0, self._deadline - time.monotonic())
+
+
+def _layer_of(message: Message) -> ChannelLayer:
+    return message.channel_layer or current_layer()
+
+
+def _chunk_size(layer: ChannelLayer) -> int:
+    return min(CHUNK_SIZE, layer.message_size // 2)
+
+
+def _first_chunk(message: Message) -> tuple[bytes, str | None]:
+    """Return what a request's message has of its body, and where the rest comes."""
+    return message.get("body", b""), message.get("body_channel")
+
+
+def _read_chunk(chunk: dict[str, Any] | None, timeout: float) -> tuple[bytes, bool]:
+    """Return a chunk's content, and whether there are more."""
+    if chunk is None:
+        raise RequestTimeout(timeout)
+    if chunk.get("closed"):
+        raise RequestAborted
+    return chunk.get("content", b""), bool(chunk.get("more_content"))
+
+
+def _split(chunks: Iterable[bytes], size: int) -> Generator[bytes | None, None, None]:
+    """Yield parts of at most `size` bytes, then None. Empty chunks vanish, but for the first."""
+    try:
+        first = True
+        for chunk in chunks:
+            yield from _parts(chunk, size, empty=first)
+            first = False
+        yield None
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
+
+
+async def _asplit(
+    chunks: AsyncIterable[bytes] | Iterable[bytes], size: int
+) -> AsyncGenerator[bytes | None, None]:
+    """Do `_split` for an iterable of either kind."""
+    if isinstance(chunks, Iterable):
+        with closing(_split(chunks, size)) as parts:
+            for part in parts:
+                yield part
+        return
+    try:
+        first = True
+        async for chunk in chunks:
+            for part in _parts(chunk, size, empty=first):
+                yield part
+            first = False
+        yield None
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+
+
+def _parts(chunk: bytes, size: int, *, empty: bool) -> Iterator[bytes]:
+    if len(chunk) <= size:
+        if chunk or empty:
+            yield chunk
+        return
+    for start in range(0, len(chunk), size):
+        yield bytes(chunk[start : start + size])
