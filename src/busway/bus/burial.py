@@ -1,7 +1,7 @@
 """What receivers hold, and what becomes of it when their process has died."""
 
 from busway.bus import records
-from busway.bus.codec import decode_envelope
+from busway.bus.codec import decode_envelope, is_notice
 from busway.bus.membership import leave
 from busway.bus.names import address
 from busway.bus.queues import put_back, release
@@ -17,8 +17,8 @@ def hold(step: Transaction, receiver: str, held: records.HoldRecord) -> None:
         step.store.pop(key)
 
 
-def settle(step: Transaction, receiver: str, batch: int, begun: int) -> None:
-    """Settle what a dead receiver held; its mark says that it began `begun` of `batch`.
+def settle(step: Transaction, receiver: str, begun: int) -> None:
+    """Settle what a dead receiver held; its mark says that it had begun up to place `begun`.
 
     Messages that it began are lost, and counted; the others go back in front.
     """
@@ -26,9 +26,9 @@ def settle(step: Transaction, receiver: str, batch: int, begun: int) -> None:
     if raw is None:
         return
     hold = records.decode_hold(raw)
-    lost = hold.begun + (max(0, begun - hold.first) if batch == hold.batch else 0)
-    put_back(step, hold.envelopes[lost:])
-    for data in hold.envelopes[:lost]:
+    pairs = list(zip(hold.places, hold.envelopes, strict=True))
+    put_back(step, [data for place, data in pairs if place > begun])
+    for data in [data for place, data in pairs if place <= begun]:
         envelope = decode_envelope(data)
         where = address(envelope.channel)
         step.drop(step.channel(where), where, "receiver died")
@@ -36,14 +36,14 @@ def settle(step: Transaction, receiver: str, batch: int, begun: int) -> None:
             release(step, envelope.lane, envelope.id)
 
 
-def bury(step: Transaction, process: str, marks: dict[str, tuple[int, int]]) -> None:
+def bury(step: Transaction, process: str, marks: dict[str, int]) -> None:
     """Clean up after a process that died.
 
-    `marks` says for each of its receivers which batch it was in, and how many it had begun.
+    `marks` says for each of its receivers up to which place it had begun.
     """
     for key, _ in step.store.scan(records.hold_key(process + ".")):
         receiver = key[1:].decode()
-        settle(step, receiver, *marks.get(receiver, (0, 0)))
+        settle(step, receiver, marks.get(receiver, 0))
     for key, raw in step.store.scan(b"s"):
         waiting = records.decode_subscription(raw).waiting
         for receiver in waiting:
@@ -63,9 +63,11 @@ def abandon(step: Transaction, prefix: str) -> None:
     record = step.channel(prefix)
     record.owner = ""
     while record.head < record.tail:
-        step.store.pop(records.queue_prefix(prefix) + records.index_key(record.head))
+        data = step.store.pop(records.queue_prefix(prefix) + records.index_key(record.head))
         record.head += 1
-        step.drop(record, prefix, "receiver died")
+        if data is not None and not is_notice(data):
+            step.drop(record, prefix, "receiver died")
+    record.notices = 0
     step.changed.add(prefix)
     step.unblock(record)
-    leave(step, prefix)
+    leave(step, prefix, None)

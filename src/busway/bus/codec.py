@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from busway.bus.errors import MessageTooLarge
-from busway.bus.messages import Message, check_message
+from busway.bus.messages import Message, check_message, check_text
 
 
 class Kind(IntEnum):
@@ -21,6 +21,7 @@ class Kind(IntEnum):
     JOINED = 2
     """`channel` is a member of `group` from now on."""
     LEFT = 3
+    """`channel` is not a member of `group` any more; without a group: of none."""
 
 
 class Envelope(msgspec.Struct, array_like=True, gc=False):
@@ -29,6 +30,8 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     expires: float
     """When it is dropped if nobody took it: seconds since the epoch. First, so that it can be
     read without decoding the rest: see `expires_of`."""
+    kind: Kind
+    """Second, for the same reason: see `is_notice`."""
     id: int
     """Unique among the messages of a layer."""
     channel: str
@@ -39,7 +42,6 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     """The encoded message."""
     lane: str = ""
     """Ordering lane: the policy's pattern, NUL, the value of the ordering key. Empty: none."""
-    kind: Kind = Kind.MESSAGE
     group: str = ""
     attempt: int = 1
     """How often it has been handed out, this time included."""
@@ -58,7 +60,13 @@ def expires_of(data: bytes) -> float:
     return found
 
 
+def is_notice(data: bytes) -> bool:
+    """Say whether an encoded envelope is about a group's members, and no message."""
+    return data[_KIND_AT] > Kind.GROUP_MESSAGE
+
+
 _FLOAT = Struct(">d").unpack_from
+_KIND_AT = 10
 
 
 def encode_message(message: Message, channel: str, limit: int) -> bytes:
@@ -68,7 +76,11 @@ def encode_message(message: Message, channel: str, limit: int) -> bytes:
     `channel` is for the error's text.
     """
     check_message(message)
-    body = _encode_body(message)
+    try:
+        body = _encode_body(message)
+    except UnicodeEncodeError:
+        check_text(message)
+        raise
     if len(body) > limit:
         raise MessageTooLarge(channel, len(body), limit)
     return body

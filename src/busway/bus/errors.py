@@ -5,6 +5,7 @@ BuswayError
 │   ├── InvalidName            (a TypeError)
 │   ├── InvalidMessage         (a TypeError)
 │   ├── MessageTooLarge        (a ValueError)
+│   ├── InvalidArgument        (a ValueError)
 │   └── ConfigurationError     (a ValueError)
 └── BusError                   the bus, now
     ├── ChannelFull
@@ -66,6 +67,19 @@ class MessageTooLarge(UsageError, ValueError):
             f"the message for {self.channel!r} has {self.size} bytes, the limit is {self.limit}; "
             "send it in parts, or raise the layer's 'message_size'"
         )
+
+
+class InvalidArgument(UsageError, ValueError):
+    """An argument has a value that makes no sense; `expected` describes what does."""
+
+    def __init__(self, argument: str, found: object, expected: str) -> None:
+        super().__init__(argument, found, expected)
+        self.argument = argument
+        self.found = found
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"{self.argument} is {self.found!r}; expected {self.expected}"
 
 
 class ConfigurationError(UsageError, ValueError):

@@ -8,59 +8,44 @@ from busway.bus.records import HoldRecord
 
 
 class Held:
-    """A receiver's messages: first those it has begun, then the unbegun ones of its last batch."""
+    """A receiver's messages, by id, each with its place in all that the receiver ever took."""
 
     def __init__(self) -> None:
-        self.batch = 0
-        """The newest batch; batches count from 1."""
         self.begun = 0
-        """How many messages of the newest batch have been begun."""
-        self._unbegun = 0
-        self._envelopes: dict[int, bytes] = {}
+        """The highest place that was begun; places count from 1."""
+        self._last = 0
+        self._messages: dict[int, tuple[int, bytes]] = {}
 
-    def take(self, fresh: Sequence[tuple[int, bytes]]) -> None:
-        """Add a batch of (id, envelope). Everything before it counts as begun."""
-        self.batch += 1
-        self.begun = 0
-        self._unbegun = len(fresh)
-        self._envelopes.update(fresh)
+    def take(self, fresh: Sequence[tuple[int, bytes]]) -> int:
+        """Add (id, envelope) pairs; returns the place of the first."""
+        first = self._last + 1
+        for place, (id_, data) in enumerate(fresh, first):
+            self._messages[id_] = (place, data)
+        self._last += len(fresh)
+        return first
 
-    def begin(self, place: int) -> None:
-        """Note that the newest batch has been begun up to and including `place`."""
-        if place >= self.begun:
-            self._unbegun -= place + 1 - self.begun
-            self.begun = place + 1
-
-    def finish(self, done: Iterable[Delivery], returned: Iterable[Delivery]) -> bool:
+    def finish(self, deliveries: Iterable[Delivery]) -> bool:
         """Remove what was handled or given back; True when anything of it was held."""
-        before = len(self._envelopes)
-        for delivery in done:
-            if self._envelopes.pop(delivery.id, None) and delivery.batch == self.batch:
-                self.begin(delivery.place)
-        for delivery in returned:
-            if self._envelopes.pop(delivery.id, None):
-                self._unbegun -= 1
-        return len(self._envelopes) != before
-
-    def restore(self, record: HoldRecord | None) -> None:
-        """Go back to what the store says, after a transaction that was undone."""
-        if record is None:
-            self._envelopes, self._unbegun = {}, 0
-            return
-        self.batch, self.begun = record.batch, record.first
-        self._unbegun = len(record.envelopes) - record.begun
-        self._envelopes = {decode_envelope(raw).id: raw for raw in record.envelopes}
+        before = len(self._messages)
+        for delivery in deliveries:
+            self._messages.pop(delivery.id, None)
+        return len(self._messages) != before
 
     def get(self, delivery: Delivery) -> bytes | None:
         """Return the envelope of a delivery, or None when it is not held."""
-        return self._envelopes.get(delivery.id)
-
-    def unbegun(self) -> list[bytes]:
-        """Return the envelopes that were not begun, in order."""
-        envelopes = list(self._envelopes.values())
-        return envelopes[len(envelopes) - self._unbegun :]
+        found = self._messages.get(delivery.id)
+        return found and found[1]
 
     def record(self) -> HoldRecord:
         """Return the record for the store: who finds this receiver dead settles it by that."""
-        envelopes = list(self._envelopes.values())
-        return HoldRecord(self.batch, len(envelopes) - self._unbegun, self.begun, envelopes)
+        if not self._messages:
+            return HoldRecord([], [])
+        places, envelopes = zip(*self._messages.values(), strict=True)
+        return HoldRecord(list(places), list(envelopes))
+
+    def restore(self, record: HoldRecord | None) -> None:
+        """Go back to what the store says, after a transaction that was undone."""
+        self._messages = {}
+        if record is not None:
+            for place, data in zip(record.places, record.envelopes, strict=True):
+                self._messages[decode_envelope(data).id] = (place, data)

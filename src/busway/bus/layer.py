@@ -67,9 +67,8 @@ class Delivery(msgspec.Struct, gc=False):
     """How often it has been handed out, this time included."""
     lane: str = ""
     """Its ordering lane, or empty."""
-    batch: int = 0
     place: int = 0
-    """Which exchange of its receiver took it, and its place in there."""
+    """Its place in all that its receiver took to hold; 0: it is not held."""
 
 
 class Leave(msgspec.Struct, frozen=True, gc=False):
@@ -171,7 +170,7 @@ class Receiver(ABC):
         return self.exchange(operations, done, channels, limit, wake_below=wake_below, hold=hold)
 
     def begin(self, delivery: Delivery) -> None:  # noqa: B027  (only some layers survive a death)
-        """Say that `delivery`, and all before it in its batch, is being handled from now on.
+        """Say that `delivery`, and all that was taken before it, is being handled from now on.
 
         If this process dies, messages that were not begun go to other receivers.
         """

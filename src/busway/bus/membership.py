@@ -23,7 +23,7 @@ def group_add(
     target.expires = max(target.expires, expires)
     step.store.put(target_key, records.encode(target))
     if notice:
-        step.enqueue(notice.address, step.channel(notice.address), notice.data)
+        step.notify(notice)
 
 
 def group_discard(step: Transaction, group: str, channel: str, notice: Parcel | None) -> None:
@@ -41,15 +41,22 @@ def group_discard(step: Transaction, group: str, channel: str, notice: Parcel | 
         else:
             step.store.pop(key)
     if notice:
-        step.enqueue(notice.address, step.channel(notice.address), notice.data)
+        step.notify(notice)
 
 
-def leave(step: Transaction, channel: str) -> None:
-    """Remove every membership of `channel`; of a prefix, those of all its channels."""
+def leave(step: Transaction, channel: str, notice: Parcel | None) -> None:
+    """Remove every membership of `channel`; of a prefix, those of all its channels.
+
+    If there were any, `notice` tells the owner, behind what it was told before.
+    """
     members = b"r" + channel.encode() if channel[-1] == "!" else records.membership_key(channel, "")
+    found = False
     for key, _ in step.store.scan(members):
         member, _, group = key[1:].decode().partition("\0")
         group_discard(step, group, member, None)
+        found = True
+    if found and notice:
+        step.notify(notice)
 
 
 def group_targets(step: Transaction, group: str) -> list[str]:

@@ -5,6 +5,7 @@ str, bytes, and lists and dicts of these; tuples arrive as lists. The same list 
 ASGI specification (version 1, "Applications / Messages").
 """
 
+import reprlib
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NoReturn
@@ -63,6 +64,24 @@ def _refuse(value: object, where: str, key: object, expected: str) -> NoReturn:
     raise InvalidMessage(f"{where}[{key!r}]", _describe(value), expected)
 
 
+def check_text(found: object, where: str = "message") -> None:
+    """Raise `InvalidMessage` for text in a message that no encoding has: lone surrogates.
+
+    For a message that turned out not to be encodable, to say where.
+    """
+    if isinstance(found, str):
+        try:
+            found.encode()
+        except UnicodeEncodeError:
+            raise InvalidMessage(where, f"text with a lone surrogate, {found!a}", "text") from None
+    elif isinstance(found, dict):
+        for key, value in found.items():
+            check_text(key, f"a key of {where}")
+            check_text(value, f"{where}[{key!r}]")
+    elif isinstance(found, list | tuple):
+        for index, value in enumerate(found):
+            check_text(value, f"{where}[{index}]")
+
+
 def _describe(value: object) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return f"{type(value).__name__} {reprlib.repr(value)}"

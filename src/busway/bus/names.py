@@ -27,40 +27,44 @@ _CHANNEL_GRAMMAR = (
 _GROUP_GRAMMAR = f"1 to {MAX_LENGTH} of ASCII letters, digits, '-', '_', '.'"
 
 
-@lru_cache(maxsize=4096)
-def check_channel(name: str) -> str:
-    """Return `name`, or raise `InvalidName` when it is not the name of one channel.
+def check_channel(name: object) -> None:
+    """Raise `InvalidName` when `name` is not the name of one channel.
 
     A bare prefix ("name!" or "name?") is not: nothing can be sent there.
     """
-    if type(name) is str and len(name) <= MAX_LENGTH and _CHANNEL.fullmatch(name):
-        if name[-1] in "?!":
-            raise InvalidName(name, f"a full channel name; {name!r} is a prefix, see new_channel()")
-        return name
-    raise InvalidName(name, _CHANNEL_GRAMMAR)
+    if not isinstance(name, str) or not _is_channel(name):
+        raise InvalidName(name, _CHANNEL_GRAMMAR)
+    if name[-1] in "?!":
+        raise InvalidName(name, f"a full channel name; {name!r} is a prefix, see new_channel()")
 
 
-@lru_cache(maxsize=4096)
-def check_group(name: str) -> str:
-    """Return `name`, or raise `InvalidName` when it is not a group name."""
-    if type(name) is str and len(name) <= MAX_LENGTH and _GROUP.fullmatch(name):
-        return name
-    raise InvalidName(name, _GROUP_GRAMMAR)
+def check_group(name: object) -> None:
+    """Raise `InvalidName` when `name` is not a group name."""
+    if not isinstance(name, str) or not _is_group(name):
+        raise InvalidName(name, _GROUP_GRAMMAR)
 
 
-@lru_cache(maxsize=4096)
-def check_receivable(name: str) -> str:
-    """Return `name`, or raise `InvalidName` when nothing can be received under it.
+def check_receivable(name: object) -> None:
+    """Raise `InvalidName` when nothing can be received under `name`.
 
     Process-specific channels are received by their prefix, up to and including the "!".
     """
-    if type(name) is str and len(name) <= MAX_LENGTH and _CHANNEL.fullmatch(name):
-        if name[-1] == "?" or ("!" in name and name[-1] != "!"):
-            raise InvalidName(
-                name, "a normal channel, a full 'name?random', or a prefix that ends with '!'"
-            )
-        return name
-    raise InvalidName(name, _CHANNEL_GRAMMAR)
+    if not isinstance(name, str) or not _is_channel(name):
+        raise InvalidName(name, _CHANNEL_GRAMMAR)
+    if name[-1] == "?" or ("!" in name and name[-1] != "!"):
+        raise InvalidName(
+            name, "a normal channel, a full 'name?random', or a prefix that ends with '!'"
+        )
+
+
+@lru_cache(maxsize=4096)
+def _is_channel(name: str) -> bool:
+    return len(name) <= MAX_LENGTH and _CHANNEL.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_group(name: str) -> bool:
+    return len(name) <= MAX_LENGTH and _GROUP.fullmatch(name) is not None
 
 
 def address(channel: str) -> str:
@@ -84,19 +88,21 @@ def random_part() -> str:
     return secrets.token_urlsafe(9)
 
 
-def new_channel(pattern: str) -> str:
+def new_channel(pattern: object) -> str:
     """Return a new, unused channel name.
 
     `pattern` ends with "?" (single-reader) or "!" (process-specific); a random part is added.
     Raises `InvalidName` for anything else.
     """
-    if type(pattern) is not str or pattern[-1:] not in ("?", "!"):
+    if not isinstance(pattern, str) or pattern[-1:] not in ("?", "!"):
         raise InvalidName(pattern, "a prefix that ends with '?' or '!'")
-    return check_channel(pattern + random_part())
+    name = pattern + random_part()
+    check_channel(name)
+    return name
 
 
 def new_process_prefix(name: str) -> str:
     """Return `name.random!`, a prefix for the process-specific channels of one process."""
-    prefix = f"{check_group(name)}.{random_part()}!"
+    prefix = f"{name}.{random_part()}!"
     check_receivable(prefix)
     return prefix

@@ -6,7 +6,7 @@ import msgspec
 
 from busway.bus import names
 from busway.bus.codec import Envelope, Kind, encode_envelope
-from busway.bus.errors import UsageError
+from busway.bus.errors import InvalidArgument
 from busway.bus.messages import Message
 from busway.bus.policy import Policies, Policy
 
@@ -56,14 +56,14 @@ def message_parcel(
 ) -> Parcel:
     """Return a parcel with `message` for `channel`; `body` is the message in encoded form."""
     if delay and not 0 <= delay < inf:
-        raise UsageError(f"delay is {delay!r}; expected seconds, 0 or more")
+        raise InvalidArgument("delay", delay, "seconds, 0 or more")
     pattern, policy = policies.find(channel)
     lane = ""
     if policy.ordering is not None:
         key = message.get(policy.ordering)
         if key is not None:
             lane = f"{pattern}\0{key}"
-    envelope = Envelope(now + delay + policy.expiry, id_, channel, now, body, lane)
+    envelope = Envelope(now + delay + policy.expiry, Kind.MESSAGE, id_, channel, now, body, lane)
     due = now + delay if delay else 0.0
     return pack(envelope, encode_envelope(envelope), policy, due)
 
@@ -75,7 +75,7 @@ def group_parcel(
     if target[-1] != "!":
         return message_parcel(policies, target, message, body, id_, now)
     _, policy = policies.find(target)
-    envelope = Envelope(now + policy.expiry, id_, target, now, body, "", Kind.GROUP_MESSAGE, group)
+    envelope = Envelope(now + policy.expiry, Kind.GROUP_MESSAGE, id_, target, now, body, "", group)
     return pack(envelope, encode_envelope(envelope), policy)
 
 
@@ -86,5 +86,5 @@ def notice(
     if "!" not in channel:
         return None
     _, policy = policies.find(channel)
-    envelope = Envelope(now + policy.expiry, id_, channel, now, b"", "", kind, group)
+    envelope = Envelope(now + policy.expiry, kind, id_, channel, now, b"", "", group)
     return pack(envelope, encode_envelope(envelope), policy)

@@ -46,8 +46,8 @@ def prepare(operation: Operation, layer: "StoredLayer", now: float) -> Parcel | 
             return lambda step: membership.group_discard(step, group, channel, left)
         case Leave(channel):
             names.check_channel(channel)
-            layer.groups.leave(channel)
-            return lambda step: membership.leave(step, channel)
+            left = notice(policies, Kind.LEFT, "", channel, new_id(), now)
+            return lambda step: membership.leave(step, channel, left)
         case Return():
             return _later
 

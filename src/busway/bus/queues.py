@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import count
 
 from busway.bus import records
-from busway.bus.codec import Kind, decode_envelope, expires_of
+from busway.bus.codec import decode_envelope, expires_of, is_notice
 from busway.bus.membership import leave
 from busway.bus.names import address
 from busway.bus.parcels import Parcel, Refused, pack
@@ -51,7 +51,7 @@ def send(step: Transaction, parcel: Parcel, sender: str) -> Refused | None:
 
 def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str) -> Refused | None:
     """Put a message that is due into its queue, or behind its lane."""
-    full = record.tail - record.head >= parcel.capacity and not purge(
+    full = record.pending() >= parcel.capacity and not purge(
         step, parcel.address, record, parcel.capacity
     )
     if not parcel.lane:
@@ -109,7 +109,10 @@ def put_back(step: Transaction, envelopes: Sequence[bytes]) -> None:
 
 
 def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
-    """Take up to `limit` envelopes off `channels`, a fair share of each, FIFO in each."""
+    """Take up to `limit` messages off `channels`, a fair share of each, FIFO in each.
+
+    Notices on the way are taken as well, and do not count.
+    """
     found = [
         (name, record) for name in channels if (record := step.channel(name)).tail > record.head
     ]
@@ -121,7 +124,7 @@ def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
         found = found[first:] + found[:first]
         share = max(1, limit // len(found))
         for name, record in found:
-            _take_from(step, name, record, min(share, limit - len(taken)), taken)
+            _take_from(step, name, record, min(share, limit), taken)
     for name, record in found:
         _take_from(step, name, record, limit - len(taken), taken)
         if record.tail > record.head:
@@ -145,8 +148,11 @@ def _take_from(
         if expires_of(data) <= step.now and expire(step, record, data):
             continue
         taken.append(data)
-        size += len(data)
-        limit -= 1
+        if is_notice(data):
+            record.notices -= 1
+        else:
+            size += len(data)
+            limit -= 1
     step.changed.add(name)
     step.unblock(record)
 
@@ -191,18 +197,21 @@ def purge(step: Transaction, name: str, record: ChannelRecord, capacity: int) ->
         step.store.pop(key)
         record.head += 1
         step.changed.add(name)
-    return record.tail - record.head < capacity
+    return record.pending() < capacity
 
 
 def expire(step: Transaction, record: ChannelRecord, data: bytes) -> bool:
     """Drop an expired message; False for what has to stay, notices to a living owner."""
     envelope = decode_envelope(data)
-    if envelope.kind in (Kind.JOINED, Kind.LEFT) and record.owner:
-        return False
-    step.drop(record, address(envelope.channel), "expired")
+    if is_notice(data):
+        if record.owner:
+            return False
+        record.notices -= 1
+    else:
+        step.drop(record, address(envelope.channel), "expired")
     if not record.owner:
         # Nobody reads the channel: it leaves its groups (ASGI, "Groups").
-        leave(step, envelope.channel)
+        leave(step, envelope.channel, None)
     if envelope.lane:
         release(step, envelope.lane, envelope.id)
     return True

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from busway.bus import burial, names, records
 from busway.bus.codec import Envelope, Kind, decode_envelope, decode_message
-from busway.bus.errors import ChannelFull, LayerClosed, LayerUnavailable, UsageError
+from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed, LayerUnavailable
 from busway.bus.held import Held
 from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return
 from busway.bus.marks import Mark
@@ -64,13 +65,14 @@ class StoredReceiver(Receiver):
         hold: bool = True,
     ) -> Outcome:
         """See `Receiver.exchange`. It does not block, but for another exchange under way."""
-        if self._closed:
-            raise LayerClosed("receiver")
+        self._check_open()
         now = time.time()
         steps = [prepare(operation, self._layer, now) for operation in operations]
         self._check_returns(operations)
         if channels and tuple(channels) != self._channels:
-            self._channels = tuple(names.check_receivable(name) for name in channels)
+            for name in channels:
+                names.check_receivable(name)
+            self._channels = tuple(channels)
             self._channels_name = records.subscription_name(self._channels)
         if limit and now >= self._layer.next_sweep:
             self._layer.tidy(now)
@@ -93,16 +95,16 @@ class StoredReceiver(Receiver):
                 if delivery.lane:
                     release(step, delivery.lane, delivery.id)
             taken = self._take(step, limit, now) if limit else []
-            self._keep(step, done, returned, taken, hold=hold)
+            first = self._keep(step, done, returned, taken, hold=hold)
+            if earlier and (not limit or earlier != self._channels_name):
+                step.pass_on(earlier)
             if limit and len(taken) < wake_below:
                 step.subscribe(self.name, self._channels, self._channels_name, self._layer.process)
                 self._subscription = self._channels_name
-            elif earlier:
-                step.pass_on(earlier)
             step.finish()
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
-        return Outcome(self._deliver(taken, hold=hold), refused)
+        return Outcome(self._deliver(taken, first, hold=hold), refused)
 
     def _run_full(self, request: _Request) -> Outcome:
         """Exchange on a store that turned out to be full: what would add to it is refused."""
@@ -119,9 +121,10 @@ class StoredReceiver(Receiver):
     def _check_returns(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
             if isinstance(operation, Return) and self._held.get(operation.delivery) is None:
-                raise UsageError(
-                    f"a delivery on {operation.delivery.channel!r} cannot be returned: this "
-                    "receiver does not hold it (any more); return it before it is done, and once"
+                raise InvalidArgument(
+                    "the delivery to return",
+                    operation.delivery.channel,
+                    "one that this receiver holds: not done, and not returned before",
                 )
 
     def _apply(
@@ -174,8 +177,10 @@ class StoredReceiver(Receiver):
         if envelope.kind is Kind.JOINED:
             expires = envelope.sent + self._layer.group_expiry
             groups.add(envelope.group, envelope.channel, expires)
-        else:
+        elif envelope.group:
             groups.discard(envelope.group, envelope.channel)
+        else:
+            groups.leave(envelope.channel)
         return ()
 
     def _keep(
@@ -186,9 +191,9 @@ class StoredReceiver(Receiver):
         taken: Sequence[_Taken],
         *,
         hold: bool,
-    ) -> None:
-        """Bring what this receiver holds up to date, here and in the store."""
-        changed = self._held.finish(done, returned) if done or returned else False
+    ) -> int:
+        """Bring what this receiver holds up to date; returns the place of the first it took."""
+        changed = self._held.finish(chain(done, returned)) if done or returned else False
         fresh = []
         for envelope, raw, _ in taken:
             if not hold:
@@ -196,14 +201,13 @@ class StoredReceiver(Receiver):
                     release(step, envelope.lane, envelope.id)
             elif "!" not in envelope.channel and "?" not in envelope.channel:
                 fresh.append((envelope.id, raw))
-        if fresh:
-            self._held.take(fresh)
+        first = self._held.take(fresh)
         if fresh or changed:
             burial.hold(step, self.name, self._held.record())
+        return first
 
-    def _deliver(self, taken: Sequence[_Taken], *, hold: bool) -> list[Delivery]:
+    def _deliver(self, taken: Sequence[_Taken], place: int, *, hold: bool) -> list[Delivery]:
         deliveries = []
-        place = 0
         for envelope, _, members in taken:
             channel = envelope.channel
             delivery = Delivery(
@@ -216,7 +220,7 @@ class StoredReceiver(Receiver):
                 envelope.lane,
             )
             if hold and "!" not in channel and "?" not in channel:
-                delivery.batch, delivery.place = self._held.batch, place
+                delivery.place = place
                 place += 1
             deliveries.append(delivery)
         return deliveries
@@ -225,14 +229,15 @@ class StoredReceiver(Receiver):
 
     def begin(self, delivery: Delivery) -> None:
         """See `Receiver.begin`. It costs no transaction."""
-        if delivery.batch and delivery.batch == self._held.batch:
-            self._held.begin(delivery.place)
+        if delivery.place > self._held.begun:
+            self._held.begun = delivery.place
             if self._mark is None:
                 self._mark = self._layer.mark(self.name)
-            self._mark.write(delivery.batch, delivery.place + 1)
+            self._mark.write(delivery.place)
 
     def wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.wait`."""
+        self._check_open()
         patience = self._patience()
         if timeout is not None and timeout <= patience:
             return self._bell.wait(timeout)
@@ -241,11 +246,16 @@ class StoredReceiver(Receiver):
 
     async def async_wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.async_wait`."""
+        self._check_open()
         patience = self._patience()
         if timeout is not None and timeout <= patience:
             return await self._bell.async_wait(timeout)
         await self._bell.async_wait(patience)
         return True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LayerClosed("receiver")
 
     def _patience(self) -> float:
         """Seconds after which this receiver looks without having been woken."""
@@ -274,7 +284,7 @@ class StoredReceiver(Receiver):
             step = Transaction(store, self._layer.policies, time.time())
             earlier = self._unsubscribe(step)
             burial.hold(step, self.name, self._held.record())
-            burial.settle(step, self.name, self._held.batch, self._held.begun)
+            burial.settle(step, self.name, self._held.begun)
             if earlier:
                 step.pass_on(earlier)
             step.finish()

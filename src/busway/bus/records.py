@@ -11,6 +11,7 @@
     g GROUP NUL CHANNEL               expiry           a group's member
     t GROUP NUL ADDRESS               TargetRecord     where a group's messages go
     r CHANNEL NUL GROUP               (empty)          a member's groups
+    z                                 ChannelRecord    the counts of channels that are gone
 
 ADDRESS is a channel's name, or its prefix up to "!". Numbers in keys are big-endian, so that
 their order is the order of keys. Records are msgpack arrays.
@@ -41,9 +42,22 @@ class ChannelRecord(msgspec.Struct, array_like=True, gc=False):
     """Receivers to wake when there is room."""
     owner: str = ""
     """For a prefix: the process that reads it."""
+    notices: int = 0
+    """How many in the queue are no messages, but notices about groups."""
     accepted: int = 0
     refused: int = 0
     dropped: dict[str, int] = {}
+
+    def pending(self) -> int:
+        """Return how many messages wait in the queue."""
+        return self.tail - self.head - self.notices
+
+    def count(self, other: "ChannelRecord") -> None:
+        """Add the counts of another record to this one's."""
+        self.accepted += other.accepted
+        self.refused += other.refused
+        for reason, number in other.dropped.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + number
 
 
 class LaneRecord(msgspec.Struct, array_like=True, gc=False):
@@ -56,16 +70,12 @@ class LaneRecord(msgspec.Struct, array_like=True, gc=False):
 
 
 class HoldRecord(msgspec.Struct, array_like=True, gc=False):
-    """What a receiver holds: first what it has begun, then what it has not.
+    """What a receiver holds, and the place of each in all that it has ever taken.
 
-    What has not been begun is all of the newest `batch`, from place `first` on. Beginning one
-    changes only the receiver's mark, which is cheaper than a transaction.
+    Up to which place it has begun stands in its mark, which is cheaper than a transaction.
     """
 
-    batch: int
-    begun: int
-    """How many of the envelopes had been begun when this was written."""
-    first: int
+    places: list[int]
     envelopes: list[bytes]
 
 
@@ -95,6 +105,10 @@ decode_expiry = msgspec.msgpack.Decoder(float).decode
 def channel_key(address: str) -> bytes:
     """Key of a channel's record."""
     return b"c" + address.encode()
+
+
+PAST_KEY = b"z"
+"""Key of the counts of channels whose records were removed."""
 
 
 def queue_prefix(address: str) -> bytes:

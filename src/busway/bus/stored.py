@@ -18,7 +18,7 @@ from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, Receiver, Statistics
 from busway.bus.marks import Mark
 from busway.bus.receiver import StoredReceiver
-from busway.bus.sweep import clear, count_messages, sweep
+from busway.bus.sweep import SWEEP_SIZE, clear, count_messages, sweep
 from busway.bus.transaction import Store, Transaction
 
 SWEEP_INTERVAL = 5.0
@@ -69,7 +69,8 @@ class StoredLayer(ChannelLayer):
 
     def group_channels(self, group: str) -> list[str]:
         """Return the member channels of `group`, in no particular order."""
-        prefix = records.member_key(names.check_group(group), "")
+        names.check_group(group)
+        prefix = records.member_key(group, "")
         now = time.time()
         with self.transaction() as store:
             return [
@@ -89,8 +90,14 @@ class StoredLayer(ChannelLayer):
         """Return the counts of `channel` (or prefix), or of the whole layer for None."""
         if channel is not None:
             names.check_receivable(channel)
+        now = time.time()
         with self.transaction() as store:
-            return count_messages(store, channel, time.time())
+            step = Transaction(store, self.policies, now)
+            sweep(store, step, now)
+            step.finish()
+            found = count_messages(store, channel, now)
+        self.ring(step.rings)
+        return found
 
     def tidy(self, now: float) -> None:
         """Drop what has expired and settle what the dead have left, every few seconds."""
@@ -98,6 +105,6 @@ class StoredLayer(ChannelLayer):
         self.bury()
         with self.transaction() as store:
             step = Transaction(store, self.policies, now)
-            self._swept = sweep(store, step, now, self._swept)
+            self._swept = sweep(store, step, now, self._swept, SWEEP_SIZE)
             step.finish()
         self.ring(step.rings)

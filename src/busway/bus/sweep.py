@@ -8,7 +8,7 @@ from busway.bus.codec import decode_envelope
 from busway.bus.layer import Statistics
 from busway.bus.membership import group_discard
 from busway.bus.names import address
-from busway.bus.queues import tidy_channel
+from busway.bus.queues import promote, tidy_channel
 from busway.bus.transaction import Store, Transaction
 
 SWEEP_SIZE = 500
@@ -18,50 +18,49 @@ SUBSCRIPTION_AGE = 60.0
 """Seconds after which a subscription that nobody waits on is forgotten."""
 
 
-def sweep(store: Store, step: Transaction, now: float, after: bytes) -> bytes:
-    """Look at the next records behind the key `after`; returns where to go on.
+def sweep(
+    store: Store, step: Transaction, now: float, after: bytes = b"", size: int | None = None
+) -> bytes:
+    """Drop what has expired, and the records of what is not in use.
 
-    Drops expired messages and memberships, and the records of channels and subscriptions that
-    are not in use. `now` is seconds since the epoch.
+    `now` is seconds since the epoch. Looks at `size` records (None: all) behind the key `after`;
+    returns the key to go on behind.
     """
-    last = b""
-    for table, look in ((b"c", _sweep_channel), (b"g", _sweep_member), (b"s", _sweep_subscription)):
-        if after and after[:1] > table:
+    promote(step)
+    for table, look in _TABLES.items():
+        if after[:1] > table:
             continue
-        start = after if after[:1] == table else b""
-        found = list(islice(store.scan(table, start), SWEEP_SIZE))
+        found = list(islice(store.scan(table, after if after[:1] == table else b""), size))
         for key, raw in found:
-            look(store, step, key, raw, now)
-        if len(found) == SWEEP_SIZE:
-            last = found[-1][0]
-            break
-    return last
+            look(step, key, raw, now)
+        if len(found) == size:
+            return found[-1][0]
+    return b""
 
 
-def _sweep_channel(store: Store, step: Transaction, key: bytes, raw: bytes, now: float) -> None:
-    del store, raw, now
+def _sweep_channel(step: Transaction, key: bytes, raw: bytes, now: float) -> None:
+    del raw, now
     tidy_channel(step, key[1:].decode())
 
 
-def _sweep_member(store: Store, step: Transaction, key: bytes, raw: bytes, now: float) -> None:
-    del store
+def _sweep_member(step: Transaction, key: bytes, raw: bytes, now: float) -> None:
     if records.decode_expiry(raw) <= now:
         group, _, channel = key[1:].decode().partition("\0")
         group_discard(step, group, channel, None)
 
 
-def _sweep_subscription(
-    store: Store, step: Transaction, key: bytes, raw: bytes, now: float
-) -> None:
-    del store
+def _sweep_subscription(step: Transaction, key: bytes, raw: bytes, now: float) -> None:
     record = records.decode_subscription(raw)
     if not record.waiting and record.used < now - SUBSCRIPTION_AGE:
         step.drop_subscription(key[1:].decode())
 
 
+_TABLES = {b"c": _sweep_channel, b"g": _sweep_member, b"s": _sweep_subscription}
+
+
 def clear(store: Store) -> None:
     """Remove everything but who waits for what."""
-    for table in (b"m", b"l", b"b", b"d", b"h", b"g", b"t", b"r"):
+    for table in (b"m", b"l", b"b", b"d", b"h", b"g", b"t", b"r", b"z"):
         for key, _ in store.scan(table):
             store.pop(key)
     for key, raw in store.scan(b"c"):
@@ -72,19 +71,19 @@ def clear(store: Store) -> None:
 
 def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
     """Return the counts of one channel, or of all when it is None."""
-    accepted = refused = pending = 0
-    dropped: dict[str, int] = {}
+    total = records.ChannelRecord()
+    past = store.get(records.PAST_KEY)
+    if channel is None and past:
+        total.count(records.decode_channel(past))
+    pending = 0
     oldest = now
     wanted = b"c" if channel is None else records.channel_key(channel)
     for key, raw in store.scan(wanted):
         if channel is not None and key != wanted:
             continue
         record = records.decode_channel(raw)
-        accepted += record.accepted
-        refused += record.refused
-        pending += record.tail - record.head
-        for reason, number in record.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + number
+        total.count(record)
+        pending += record.pending()
         head = records.queue_prefix(key[1:].decode()) + records.index_key(record.head)
         oldest = min(oldest, _oldest([store.get(head)], now))
     for table in (b"b", b"d"):
@@ -95,7 +94,7 @@ def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
         ]
         pending += len(waiting)
         oldest = min(oldest, _oldest(waiting, now))
-    return Statistics(accepted, refused, pending, now - oldest, dropped)
+    return Statistics(total.accepted, total.refused, pending, now - oldest, total.dropped)
 
 
 def _oldest(envelopes: Iterable[bytes | None], now: float) -> float:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from busway.bus import records
 from busway.bus.errors import BusError
+from busway.bus.parcels import Parcel
 from busway.bus.policy import Policies
 from busway.bus.records import ChannelRecord, SubscriptionRecord
 
@@ -73,7 +74,11 @@ class Transaction:
         return record
 
     def forget(self, name: str) -> None:
-        """Remove the record of a channel that is empty and that nobody waits on."""
+        """Remove the record of a channel that is empty; its counts are kept among the past."""
+        raw = self.store.get(records.PAST_KEY)
+        past = records.decode_channel(raw) if raw else ChannelRecord()
+        past.count(self._channels[name])
+        self.store.put(records.PAST_KEY, records.encode(past))
         self.store.pop(records.channel_key(name))
         self.changed.discard(name)
         del self._channels[name]
@@ -102,6 +107,12 @@ class Transaction:
         self.changed.add(address)
         if record.subscriptions:
             self.ring(record)
+
+    def notify(self, notice: Parcel) -> None:
+        """Put a notice about a group at the end of its owner's queue."""
+        record = self.channel(notice.address)
+        record.notices += 1
+        self.enqueue(notice.address, record, notice.data)
 
     def drop(self, record: ChannelRecord, name: str, reason: str) -> None:
         """Count a message that nobody will get."""

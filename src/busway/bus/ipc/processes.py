@@ -13,7 +13,6 @@ from busway.bus.bell import Bell
 from busway.bus.marks import Mark
 
 _MARK = Struct("=Q")
-_BEGUN_BITS = 16
 
 
 class Presence:
@@ -120,9 +119,9 @@ class SharedMark(Mark):
         finally:
             os.close(fd)
 
-    def write(self, batch: int, begun: int) -> None:
-        """Note that `begun` messages of `batch` have been begun."""
-        _MARK.pack_into(self._map, 0, batch << _BEGUN_BITS | begun)
+    def write(self, place: int) -> None:
+        """Note that everything up to `place` has been begun."""
+        _MARK.pack_into(self._map, 0, place)
 
     def close(self) -> None:
         """Remove the mark."""
@@ -130,12 +129,11 @@ class SharedMark(Mark):
         self._path.unlink(missing_ok=True)
 
 
-def read_marks(directory: Path, process: str) -> dict[str, tuple[int, int]]:
-    """Return for each receiver of a process which batch it was in, and how many it had begun."""
+def read_marks(directory: Path, process: str) -> dict[str, int]:
+    """Return for each receiver of a process up to which place it had begun."""
     marks = {}
     for path in (directory / "marks").glob(f"{process}.*"):
         data = path.read_bytes()
         if len(data) == _MARK.size:
-            (value,) = _MARK.unpack(data)
-            marks[path.name] = (value >> _BEGUN_BITS, value & (1 << _BEGUN_BITS) - 1)
+            (marks[path.name],) = _MARK.unpack(data)
     return marks
