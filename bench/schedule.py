@@ -107,7 +107,10 @@ class Schedule:
     def _measure(self, step: Step, service: Service) -> Figures:
         service.wait_until_ready()
         effort = self._plan.effort if step.round else self._plan.warm_up
-        figures = _load(Order(step.case.name, step.variant, service.target, effort))
+        try:
+            figures = _load(Order(step.case.name, step.variant, service.target, effort))
+        except Failure as failure:
+            raise Failure(f"{service.last_words()}\n{failure}") from None
         processes.settle(service.target.pids)
         return figures
 
