@@ -24,13 +24,15 @@ check: $(VENV)/.check  ## Lint, formatting, types, import contract, documentatio
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python scripts/command-line-page --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(VENV)/.test  ## Measure beside Channels 4 and a bare echo; writes bench/RESULTS.md
 	$(BIN)/python bench $(ARGS)
 
 docs: $(VENV)/.check  ## Build the documentation into build/site
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python scripts/command-line-page
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 serve-docs: $(VENV)/.check  ## Read the documentation on http://127.0.0.1:8100, as it is edited
 	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8100

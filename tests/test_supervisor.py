@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import sys
@@ -249,7 +250,7 @@ def test_what_does_not_stop_in_time_is_killed_and_named(host: Host, behaviour: P
     service = host("web", "worker 1", grace=0.4)
     service.expect("all are ready")
     service.signal(signal.SIGTERM)
-    service.expect(r"WARNING web \(pid \d+\) did not stop in 0.2 s and was killed")
+    service.expect(r"WARNING web \(pid \d+\) did not stop in 0.3 s and was killed")
     service.expect(r"WARNING worker 1 \(pid \d+\) did not stop in 0.\d s and was killed")
     assert service.ended() == 0
     service.all_ended()
@@ -273,6 +274,21 @@ def test_an_interrupt_of_the_whole_group_is_left_to_the_supervisor(host: Host) -
     service.expect(r"worker 1 \d+ stops")
     assert service.ended() == 0
     assert "Traceback" not in service.output
+
+
+def test_a_closed_terminal_stops_everything(behaviour: Path) -> None:
+    command = [sys.executable, "-c", CHILD, "worker 1", str(behaviour)]
+    options = json.dumps({"specs": [{"name": "worker 1", "command": command, "rolls": True}]})
+    # The leader of a session gets the first terminal that it opens as its own.
+    adopt = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+    ours, theirs = pty.openpty()
+    name = os.ttyname(theirs)
+    with Service([sys.executable, "-c", adopt, name, sys.executable, "-c", HOST, options]) as host:
+        host.expect("all are ready")
+        os.close(theirs)
+        os.close(ours)
+        assert host.ended() == 0
+        host.all_ended()
 
 
 @pytest.mark.parametrize("how", ["first", "stubborn"])

@@ -143,7 +143,7 @@ def describe(status: int) -> str:
 def _spawn(spec: ChildSpec, ready: int, lifeline: int) -> subprocess.Popen[bytes]:
     command = [*spec.command, "--ready-fd", str(ready), "--lifeline-fd", str(lifeline)]
     # A Ctrl-C in the terminal reaches the whole process group; it is for the supervisor, which
-    # stops its children in order. They inherit SIGINT blocked; see `hold_lifeline`.
+    # stops its children in order. They inherit SIGINT blocked; see `ignore_interrupts`.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return subprocess.Popen(  # noqa: S603  (our own command line, and no shell)

@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import time
-from types import FrameType
 
 GRACE = 10.0
 """Seconds that a process has to stop by itself when its supervisor is gone."""
@@ -31,21 +30,21 @@ def announce_ready(fd: int) -> None:
 def hold_lifeline(fd: int, grace: float = GRACE) -> None:
     """End this process when its supervisor is gone: SIGTERM, and an exit `grace` seconds later.
 
-    `fd` is the read end of the lifeline. Processes started from here do not inherit it. SIGINT
-    has no effect from here on; the supervisor stops its children with SIGTERM. Call it in the
-    main thread.
+    `fd` is the read end of the lifeline. Processes started from here do not inherit it.
     """
     os.set_inheritable(fd, False)
-    # The supervisor starts its children with SIGINT blocked: a Ctrl-C in the terminal is its
-    # business. A handler that does nothing, unlike a blocked signal, is not inherited by the
-    # processes that a consumer starts.
-    signal.signal(signal.SIGINT, _ignore)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_watch, args=(fd, grace), name="lifeline", daemon=True).start()
 
 
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing."""
+def ignore_interrupts() -> None:
+    """Let SIGINT have no effect: a Ctrl-C in the terminal is the supervisor's business.
+
+    The supervisor starts its processes with SIGINT blocked, so that none comes before they can
+    do this. What is blocked or ignored is inherited by the processes that a consumer starts, a
+    handler that does nothing is not. For the main thread.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _watch(fd: int, grace: float) -> None:

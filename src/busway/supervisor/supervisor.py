@@ -70,6 +70,7 @@ class Supervisor:
         self._roll_wanted = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
         self._stopping = False
+        self._terminal = False
         self._status = 0
         # Only this process holds the write end; it is never written to.
         self._lifeline, self._life = os.pipe()
@@ -80,6 +81,8 @@ class Supervisor:
         SIGHUP rolls the processes; a second SIGTERM or SIGINT kills what has not stopped yet.
         Returns the exit status: 0, or 1 when a process could not be started in the first place.
         """
+        # nohup starts us with SIGHUP ignored: the end of the terminal is not ours then.
+        self._terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
         with self._signals():
             self._main = asyncio.create_task(self._keep_running())
             # Not awaited directly: a cancelled task is how the work ends, and no error.
@@ -97,7 +100,7 @@ class Supervisor:
         handlers: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGINT: self._stop,
             signal.SIGTERM: self._stop,
-            signal.SIGHUP: self._roll_wanted.set,
+            signal.SIGHUP: self._hang_up,
             signal.SIGCHLD: self._reap,
         }
         for number, handler in handlers.items():
@@ -107,6 +110,13 @@ class Supervisor:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+
+    def _hang_up(self) -> None:
+        """Roll; but stop when the terminal that this was started in has been closed."""
+        if self._terminal and not _has_terminal():
+            self._stop()
+        else:
+            self._roll_wanted.set()
 
     def _reap(self) -> None:
         for child in list(self._children):
@@ -294,5 +304,14 @@ async def _happens(event: asyncio.Event, seconds: float) -> bool:
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
+        return False
+    return True
+
+
+def _has_terminal() -> bool:
+    """Tell whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
         return False
     return True
