@@ -85,7 +85,7 @@ class ASGIRequest(HTTPConnection):
             admit(self.head, self.gateway.options)
         except BadRequest as refusal:
             self.gateway.count("refused request")
-            answer = HTTPReply(refusal.status, [], refusal.text.encode())
+            answer = HTTPReply(refusal.status, refusal.headers, refusal.text.encode())
             await self._write_response(answer)
             return
         try:

@@ -64,7 +64,7 @@ class ASGIWebSocket(WebSocketConnection):
         except BadRequest as refusal:
             self.gateway.count("refused handshake")
             self.state = WS.CLOSED
-            self.write_denial(refusal.status, [], refusal.text.encode())
+            self.write_denial(refusal.status, refusal.headers, refusal.text.encode())
         else:
             self.connect(head)
         reader = asyncio.create_task(self._read())
@@ -149,6 +149,9 @@ class ASGIWebSocket(WebSocketConnection):
         self._put({"type": "websocket.send", key: payload})
         if self._queued > self.gateway.options.write_buffer:
             self.cut_slow()
+
+    def flush(self) -> None:
+        """See `WebSocketConnection`: nothing is kept."""
 
     def write_close(self, code: int, reason: str) -> None:
         """See `WebSocketConnection`."""

@@ -48,6 +48,7 @@ class Bus:
         layer: ChannelLayer,
         channels: Sequence[str],
         deliver: Callable[[Delivery], int],
+        delivered: Callable[[], None],
         *,
         limit: int = 500,
         budget: int = 20_000,
@@ -56,12 +57,14 @@ class Bus:
 
         Args:
             deliver: called with each delivery; returns how many connections it was for.
+            delivered: called when no more deliveries follow in this tick.
             limit: messages that one exchange takes.
             budget: connections that are written to before other events have their turn.
         """
         self._layer = layer
         self._channels = tuple(channels)
         self._deliver = deliver
+        self._delivered = delivered
         self._limit = limit
         self._budget = budget
         self._operations: list[Send | Leave] = []
@@ -263,6 +266,7 @@ class Bus:
             while inbox and left > 0:
                 left -= deliver(inbox.popleft())
         finally:
+            self._delivered()
             if inbox:
                 self._loop.call_soon(self._hand_out_rest)
 

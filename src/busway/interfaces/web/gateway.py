@@ -45,9 +45,11 @@ class Gateway:
         self.connections: dict[str, Connection] = {}
         self.drops: Counter[str] = Counter()
         """What was refused, cut or dropped, by reason."""
+        self.unwritten: list[WebSocketConnection] = []
+        """Connections that have frames to write at the end of this tick."""
         self.log = AccessLog(enabled=self.options.access_log)
         self.wheel = Wheel()
-        self.bus = Bus(layer, (self.prefix,), self._deliver)
+        self.bus = Bus(layer, (self.prefix,), self._deliver, self._flush)
         self.running = False
         self._ids = 0
 
@@ -119,6 +121,12 @@ class Gateway:
         else:
             connection.deliver(delivery.message)
         return 1
+
+    def _flush(self) -> None:
+        """Write what the deliveries of this tick came to: a system call a connection."""
+        unwritten, self.unwritten = self.unwritten, []
+        for connection in unwritten:
+            connection.flush()
 
     def _fan_out(self, delivery: Delivery) -> None:
         """Hand a group message to this process's members; it is parsed and encoded once."""

@@ -17,12 +17,13 @@ _DEFAULT_PORTS = {"http": ":80", "ws": ":80", "https": ":443", "wss": ":443"}
 
 
 class BadRequest(Exception):
-    """The client's request is refused with `status`; the text says why."""
+    """The client's request is refused with `status` and `headers`; the text says why."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(status, text)
         self.status = status
         self.text = text
+        self.headers = list(headers)
 
 
 class Head(msgspec.Struct, gc=False):

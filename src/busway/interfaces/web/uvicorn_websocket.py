@@ -4,15 +4,12 @@ Give it to uvicorn as `ws=WebSocketProtocol` with an `asgi.Application` as the a
 """
 
 import asyncio
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
-from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
 
 from busway.interfaces.web.frames import (
     BINARY,
@@ -24,6 +21,12 @@ from busway.interfaces.web.frames import (
     encode,
     encode_close,
     encode_data,
+)
+from busway.interfaces.web.handshake import (
+    Handshake,
+    encode_accept,
+    encode_denial,
+    parse_handshake,
 )
 from busway.interfaces.web.replies import Headers
 from busway.interfaces.web.requests import BadRequest, Head, admit_websocket
@@ -47,7 +50,7 @@ def find_gateway(config: Config) -> "Gateway":
 class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
     """A connection under uvicorn."""
 
-    __slots__ = ("_handshake", "_peers", "_reader", "_transport")
+    __slots__ = ("_accept_key", "_frames", "_peers", "_reader", "_transport")
 
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any]
@@ -55,8 +58,10 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         """Take what uvicorn gives."""
         WebSocketConnection.__init__(self, find_gateway(config))
         self._peers: set[Any] = server_state.connections
-        self._handshake: Response | None = None
+        self._accept_key = ""
         self._reader: FrameReader | None = None
+        self._frames: list[bytes] | None = None
+        """Frames to write at the end of this tick, all with one system call."""
 
     # -- what uvicorn and the event loop call -------------------------------------------
 
@@ -79,7 +84,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
                 self.received(payload)
             elif opcode == PING:
                 if self.state is not WS.CONNECTING:
-                    self._transport.write(encode(PONG, payload))
+                    self._write_now(encode(PONG, payload))
             elif opcode != PONG:
                 ending = Ending(payload.code, payload.reason, 400, [], b"Bad request.")
                 event = WSEvent.CLOSE_FRAME if opcode == CLOSE else WSEvent.BROKE_PROTOCOL
@@ -107,87 +112,74 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
     # -- handshake ----------------------------------------------------------------------
 
     def _take_handshake(self, data: bytes) -> None:
-        protocol = ServerProtocol()
-        protocol.receive_data(data)
-        request = next((e for e in protocol.events_received() if isinstance(e, Request)), None)
-        if request is None:
-            self.state = WS.CLOSED
-            refused = b"".join(protocol.data_to_send())
-            self._transport.write(refused or _response(400, [], b"Bad request."))
-            self._transport.close()
-            return
-        response = protocol.accept(request)
-        if response.status_code != 101:
-            self.state = WS.CLOSED
-            self._transport.write(response.serialize())
-            self._transport.close()
-            return
-        self._handshake = response
-        head = self._head(request)
         try:
+            handshake = parse_handshake(data)
+            head = self._head(handshake)
             admit_websocket(head, self.gateway.options)
         except BadRequest as refusal:
             self.gateway.count("refused handshake")
             self.state = WS.CLOSED
-            self.write_denial(refusal.status, [], refusal.text.encode())
-            return
-        self.connect(head)
+            self.write_denial(refusal.status, refusal.headers, refusal.text.encode())
+        else:
+            self._accept_key = handshake.accept
+            self.connect(head)
 
-    def _head(self, request: Request) -> Head:
-        raw_path, _, query = request.path.partition("?")
+    def _head(self, handshake: Handshake) -> Head:
+        raw_path, _, query = handshake.target.partition(b"?")
         transport = self._transport
         return Head(
             scheme="wss" if is_ssl(transport) else "ws",
             http_version="1.1",
-            path=unquote(raw_path),
-            query_string=query.encode("latin-1"),
-            headers=[
-                (name.lower().encode("latin-1"), value.encode("ascii", "surrogateescape"))
-                for name, value in request.headers.raw_items()
-            ],
+            path=unquote(raw_path.decode("latin-1")),
+            query_string=query,
+            headers=handshake.headers,
             client=get_remote_addr(transport),
             server=get_local_addr(transport),
-            subprotocols=[
-                token.strip()
-                for value in request.headers.get_all("Sec-WebSocket-Protocol")
-                for token in value.split(",")
-            ],
+            subprotocols=handshake.subprotocols,
         )
 
     def write_accept(self, subprotocol: str | None, headers: Headers) -> None:
         """See `WebSocketConnection`."""
-        response, self._handshake = self._handshake, None
-        if response is None:  # pragma: no cover  (only a connection in CONNECTING is accepted)
-            return
-        parts = [
-            b"HTTP/1.1 101 Switching Protocols\r\n",
-            b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
-            response.headers["Sec-WebSocket-Accept"].encode(),
-            b"\r\n",
-        ]
-        if subprotocol is not None:
-            parts.append(f"Sec-WebSocket-Protocol: {subprotocol}\r\n".encode())
-        parts.append(_header_lines(_named(headers, self.gateway.options.server_name)))
-        parts.append(b"\r\n")
-        self._transport.write(b"".join(parts))
+        headers = self._with_server(headers)
+        self._transport.write(encode_accept(self._accept_key, subprotocol, headers))
+        self._accept_key = ""
 
     def write_denial(self, status: int, headers: Headers, content: bytes) -> None:
         """See `WebSocketConnection`."""
-        self._handshake = None
-        headers = _named(headers, self.gateway.options.server_name)
-        self._transport.write(_response(status, headers, content))
+        self._transport.write(encode_denial(status, self._with_server(headers), content))
         self._transport.close()
+
+    def _with_server(self, headers: Headers) -> Headers:
+        name = self.gateway.options.server_name
+        return headers if name is None else [(b"server", name.encode()), *headers]
 
     # -- frames -------------------------------------------------------------------------
 
     def write_data(self, payload: str | bytes, frame: bytes | None) -> None:
         """See `WebSocketConnection`."""
-        self._transport.write(encode_data(payload) if frame is None else frame)
+        if frame is None:
+            frame = encode_data(payload)
+        if self._frames is None:
+            self._frames = [frame]
+            self.gateway.unwritten.append(self)
+        else:
+            self._frames.append(frame)
+
+    def flush(self) -> None:
+        """See `WebSocketConnection`."""
+        frames, self._frames = self._frames, None
+        if frames is not None:
+            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def _write_now(self, data: bytes) -> None:
+        """Write at once, but behind what waits for the end of the tick."""
+        self.flush()
+        self._transport.write(data)
 
     def write_close(self, code: int, reason: str) -> None:
         """See `WebSocketConnection`."""
+        self._write_now(encode_close(code, reason))
         transport = self._transport
-        transport.write(encode_close(code, reason))
         if self._reader is not None and self._reader.finished and self.state is WS.CLOSING:
             # Nothing it sends can be understood any more; it sees the end behind the close
             # frame, while what it still sends is read, so that no reset overtakes the frame.
@@ -198,7 +190,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
 
     def write_ping(self) -> None:
         """See `WebSocketConnection`."""
-        self._transport.write(_PING)
+        self._write_now(_PING)
 
     def pause_reading(self) -> None:
         """See `WebSocketConnection`."""
@@ -211,33 +203,10 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
 
     def end(self) -> None:
         """See `WebSocketConnection`."""
+        self.flush()
         self._transport.close()
 
     def abort(self) -> None:
         """See `WebSocketConnection`."""
+        self._frames = None
         self._transport.abort()
-
-
-def _named(headers: Headers, server_name: str | None) -> Headers:
-    return headers if server_name is None else [(b"server", server_name.encode()), *headers]
-
-
-def _header_lines(headers: Headers) -> bytes:
-    return b"".join([b"%s: %s\r\n" % pair for pair in headers])
-
-
-def _response(status: int, headers: Headers, content: bytes) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    given = {name.lower() for name, _ in headers}
-    if b"content-type" not in given and content:
-        headers = [*headers, (b"content-type", b"text/plain; charset=utf-8")]
-    headers = [pair for pair in headers if pair[0].lower() not in _OWN]
-    headers += [(b"content-length", b"%d" % len(content)), (b"connection", b"close")]
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode() + _header_lines(headers) + b"\r\n" + content
-
-
-_OWN = (b"content-length", b"connection", b"transfer-encoding")
-"""Headers of a denial that this server writes itself."""

@@ -96,7 +96,14 @@ class WebSocketConnection(ABC):
 
     @abstractmethod
     def write_data(self, payload: str | bytes, frame: bytes | None) -> None:
-        """Send a message; `frame` is it already encoded, where that was done."""
+        """Send a message; `frame` is it already encoded, where that was done.
+
+        It may be kept until `flush`, which is called for those in the gateway's `unwritten`.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Hand the messages of this tick to the transport."""
 
     @abstractmethod
     def write_close(self, code: int, reason: str) -> None:
