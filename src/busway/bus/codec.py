@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from busway.bus.errors import MessageTooLarge
-from busway.bus.messages import Message, check_message, check_text
+from busway.bus.messages import Message, check_message, check_text, plain
 
 
 class Kind(IntEnum):
@@ -81,6 +81,8 @@ def encode_message(message: Message, channel: str, limit: int) -> bytes:
     except UnicodeEncodeError:
         check_text(message)
         raise
+    except TypeError:  # a subclass of str, which the encoder does not take
+        body = _encode_body(plain(message))
     if len(body) > limit:
         raise MessageTooLarge(channel, len(body), limit)
     return body

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from busway.bus import names
-from busway.bus.errors import ChannelFull, LayerClosed
+from busway.bus.errors import ChannelFull, ConfigurationError, LayerClosed
 from busway.bus.messages import Message
-from busway.bus.policy import Policies, Policy
+from busway.bus.policy import Policies, Policy, check_seconds
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
@@ -243,6 +243,10 @@ class ChannelLayer(ABC):
         Raises `ConfigurationError` for anything unknown or out of range.
         """
         self.policies = Policies(policies, **defaults)
+        check_seconds("group_expiry", group_expiry)
+        given: object = message_size
+        if not isinstance(given, int) or given < 1:
+            raise ConfigurationError(f"message_size is {message_size!r}, expected bytes, 1 or more")
         self.message_size = message_size
         self.group_expiry = group_expiry
         self._idle: deque[Receiver] = deque()

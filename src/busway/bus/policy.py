@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import translate
+from math import inf
 from typing import Any
 
 import msgspec
@@ -91,11 +92,13 @@ class Policies:
     ) -> None:
         name = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
         regex = pattern if isinstance(pattern, re.Pattern) else re.compile(translate(pattern))
-        policy = (
-            fields
-            if isinstance(fields, Policy)
-            else self._build(f"the pattern {name!r}", {**defaults, **fields})
-        )
+        if isinstance(fields, Policy):
+            fields = msgspec.structs.asdict(fields)
+        elif not isinstance(fields, Mapping):
+            raise ConfigurationError(
+                f"policy of the pattern {name!r} is {fields!r}, expected a Policy or its fields"
+            )
+        policy = self._build(f"the pattern {name!r}", {**defaults, **fields})
         self._rules.append((regex, name, policy))
 
     @staticmethod
@@ -111,8 +114,8 @@ class Policies:
                 raise ConfigurationError(
                     f"policy of {where}: {field} is {value}, expected at least {least}"
                 )
-        if policy.expiry <= 0 or policy.lease <= 0:
-            raise ConfigurationError(f"policy of {where}: expiry and lease are seconds above 0")
+        for field in ("expiry", "lease"):
+            check_seconds(f"policy of {where}: {field}", getattr(policy, field))
         return policy
 
     def find(self, channel: str) -> tuple[str, Policy]:
@@ -137,6 +140,12 @@ class Policies:
     def all(self) -> Sequence[Policy]:
         """Return every policy that a channel could have."""
         return [self.default, *(policy for _, _, policy in self._rules)]
+
+
+def check_seconds(what: str, found: object) -> None:
+    """Raise `ConfigurationError` unless `found` is a finite number above 0."""
+    if not isinstance(found, int | float) or not 0 < found < inf:
+        raise ConfigurationError(f"{what} is {found!r}, expected seconds above 0")
 
 
 _LEAST = {"capacity": 1, "lane_capacity": 1, "max_attempts": 1}

@@ -119,15 +119,16 @@ def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
     if not found:
         return []
     taken: list[bytes] = []
+    left = limit
     if len(found) > 1:
         first = next(_turns) % len(found)
         found = found[first:] + found[:first]
         share = max(1, limit // len(found))
         for name, record in found:
-            _take_from(step, name, record, min(share, limit), taken)
+            left -= _take_from(step, name, record, min(share, left), taken)
     for name, record in found:
-        _take_from(step, name, record, limit - len(taken), taken)
-        if record.tail > record.head:
+        left -= _take_from(step, name, record, left, taken)
+        if record.pending():
             # Others may be asleep while this receiver works on what it got.
             step.ring(record)
     return taken
@@ -135,12 +136,14 @@ def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
 
 def _take_from(
     step: Transaction, name: str, record: ChannelRecord, limit: int, taken: list[bytes]
-) -> None:
+) -> int:
+    """Take up to `limit` messages off one queue; returns how many."""
     if limit <= 0 or record.head == record.tail:
-        return
+        return 0
     pop, prefix = step.store.pop, records.queue_prefix(name)
     size = sum(map(len, taken))
-    while limit and record.head < record.tail and size < MAX_BATCH_SIZE:
+    left = limit
+    while left and record.head < record.tail and size < MAX_BATCH_SIZE:
         data = pop(prefix + records.index_key(record.head))
         record.head += 1
         if data is None:
@@ -152,9 +155,10 @@ def _take_from(
             record.notices -= 1
         else:
             size += len(data)
-            limit -= 1
+            left -= 1
     step.changed.add(name)
     step.unblock(record)
+    return limit - left
 
 
 def release(step: Transaction, lane: str, id_: int) -> None:

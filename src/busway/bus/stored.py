@@ -82,9 +82,10 @@ class StoredLayer(ChannelLayer):
     def flush(self) -> None:
         """Drop every message, group and count. Receivers that wait go on waiting."""
         with self.transaction() as store:
-            clear(store)
+            blocked = clear(store)
         self.groups = LocalGroups()
         self._local.clear()
+        self.ring(blocked)
 
     def statistics(self, channel: str | None = None) -> Statistics:
         """Return the counts of `channel` (or prefix), or of the whole layer for None."""

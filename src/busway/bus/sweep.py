@@ -58,15 +58,20 @@ def _sweep_subscription(step: Transaction, key: bytes, raw: bytes, now: float) -
 _TABLES = {b"c": _sweep_channel, b"g": _sweep_member, b"s": _sweep_subscription}
 
 
-def clear(store: Store) -> None:
-    """Remove everything but who waits for what."""
+def clear(store: Store) -> list[str]:
+    """Remove everything but who waits for messages; returns who waits for room, to be woken."""
+    blocked: list[str] = []
+    for _, raw in store.scan(b"l"):
+        blocked += records.decode_lane(raw).blocked
     for table in (b"m", b"l", b"b", b"d", b"h", b"g", b"t", b"r", b"z"):
         for key, _ in store.scan(table):
             store.pop(key)
     for key, raw in store.scan(b"c"):
         record = records.decode_channel(raw)
+        blocked += record.blocked
         kept = records.ChannelRecord(subscriptions=record.subscriptions, owner=record.owner)
         store.put(key, records.encode(kept))
+    return list(dict.fromkeys(blocked))
 
 
 def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
