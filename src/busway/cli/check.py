@@ -89,4 +89,4 @@ def _consumers(router: Router, channel: str) -> Iterable[str]:
 
 
 def _say_well(console: Console, text: str) -> None:
-    console.print(f"[green]✓[/green] {escape(text)}")
+    console.print(f"[green]✓[/green] {escape(text)}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """What every command does alike: help in sections, and mistakes as one line with the remedy."""
 
+import logging
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,10 @@ class Command(click.Command):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
+            if ctx.params.get("process_name"):
+                # One of several processes: their log says which.
+                logging.getLogger("busway").error(explain(error))  # noqa: TRY400
+                ctx.exit(1)
             raise click.ClickException(explain(error)) from error
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

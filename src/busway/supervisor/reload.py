@@ -1,6 +1,6 @@
 """Which files changed: what `--reload` waits for."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -13,7 +13,7 @@ EXTENSIONS = (".html", ".css", ".js")
 write those."""
 
 
-async def changed_files(directories: Sequence[Path]) -> AsyncIterator[set[str]]:
+async def changed_files(directories: Sequence[Path]) -> AsyncGenerator[set[str], None]:
     """Yield the paths of files that changed in `directories` and below, changes in a row as one.
 
     Paths are relative to the current directory where they are in it. Virtual environments,
