@@ -33,7 +33,7 @@ class Child:
         if self.process.poll() is not None:
             raise Failure(f"{self.name} has ended: {self.last_words()}")
 
-    def last_words(self, size: int = 1000) -> str:
+    def last_words(self, size: int = 600) -> str:
         """The end of what it printed, in bytes of that size at most."""
         log = self.log.fileno()
         start = max(0, os.fstat(log).st_size - size)

@@ -133,7 +133,7 @@ def _figure_rows(results: Results) -> Iterator[list[str]]:
 
 def _failure_rows(results: Results) -> Iterator[list[str]]:
     for key, reason in results.failures.items():
-        yield [f"{key.case}, {key.variant}, {_TITLES[key.contestant]}", reason.splitlines()[-1]]
+        yield [f"{key.case}, {key.variant}, {_TITLES[key.contestant]}", reason]
 
 
 def _verdict(reached: bool) -> str:

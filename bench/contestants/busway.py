@@ -1,7 +1,8 @@
 """Busway: one interface server and one worker."""
 
-import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from bench.child import free_port
 from bench.contestants.contestant import Contestant, server
 from bench.service import Service
+
+# Bytes, more than a bus takes by default.
+_BUS_SIZE = 512 << 20
 
 _COMMAND = Path(sys.executable).with_name("busway")
 
@@ -28,14 +32,23 @@ class BuswayIpc(Contestant):
     @contextmanager
     def running(self) -> Iterator[Service]:
         port = free_port()
-        layer = f"ipc://bench-{os.getpid()}-{port}"
-        with server(self.name, _serve(port, layer), port) as service:
+        with (
+            tempfile.TemporaryDirectory(prefix="busway-bench-", dir=_shared_memory()) as folder,
+            server(self.name, _serve(port, f"ipc://bench?directory={folder}"), port) as service,
+        ):
             yield service
+
+
+def _shared_memory() -> str | None:
+    """Where Busway keeps its bus unless told otherwise, if there is room; None is on disk."""
+    folder = Path("/dev/shm")
+    roomy = folder.is_dir() and shutil.disk_usage(folder).free > _BUS_SIZE
+    return str(folder) if roomy else None
 
 
 def _serve(port: int, layer: str) -> list[str]:
     return [
         *(str(_COMMAND), "serve", "busway_app:routing"),
         *("--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "1", "--layer", layer),
+        *("--workers", "1", "--verbosity", "0", "--layer", layer),
     ]
