@@ -32,10 +32,13 @@ class LocalGroups:
                     del self._of[channel]
 
     def leave(self, channel: str) -> None:
-        """Take `channel` out of every group."""
+        """Take `channel` out of every group; for a prefix, all its channels."""
+        prefix = channel[-1] == "!"
         with self._lock:
-            for group in self._of.pop(channel, ()):
-                self._discard(group, channel)
+            gone = [c for c in self._of if address(c) == channel] if prefix else [channel]
+            for member in gone:
+                for group in self._of.pop(member, ()):
+                    self._discard(group, member)
 
     def _discard(self, group: str, channel: str) -> None:
         prefixes = self._groups.get(group, {})

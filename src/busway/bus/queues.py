@@ -14,6 +14,9 @@ from busway.bus.transaction import Transaction
 MAX_BATCH_SIZE = 4 * 1024 * 1024
 """An exchange stops taking messages at this many bytes."""
 
+IDLE_AGE = 60.0
+"""Seconds after which the record of an unused `?` channel or prefix is removed."""
+
 _RETRY_DUE = 0.5
 """Seconds until a delayed message that found no room is tried again."""
 
@@ -232,9 +235,9 @@ def group_send(step: Transaction, parcel: Parcel) -> None:
 
 
 def tidy_channel(step: Transaction, name: str) -> None:
-    """Drop a channel's expired messages, and its record when it was of passing use."""
+    """Drop a channel's expired messages, and its record when it was of passing use long ago."""
     record = step.channel(name)
     purge(step, name, record, 0)
     idle = record.head == record.tail and not record.subscriptions and not record.owner
-    if idle and ("!" in name or "?" in name):
+    if idle and ("!" in name or "?" in name) and record.used < step.now - IDLE_AGE:
         step.forget(name)

@@ -69,7 +69,9 @@ class StoredReceiver(Receiver):
         now = time.time()
         steps = [prepare(operation, self._layer, now) for operation in operations]
         self._check_returns(operations)
-        if channels and tuple(channels) != self._channels:
+        if not channels:
+            limit = 0
+        elif tuple(channels) != self._channels:
             for name in channels:
                 names.check_receivable(name)
             self._channels = tuple(channels)

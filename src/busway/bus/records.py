@@ -42,6 +42,8 @@ class ChannelRecord(msgspec.Struct, array_like=True, gc=False):
     """Receivers to wake when there is room."""
     owner: str = ""
     """For a prefix: the process that reads it."""
+    used: float = 0.0
+    """When it last changed: seconds since the epoch."""
     notices: int = 0
     """How many in the queue are no messages, but notices about groups."""
     accepted: int = 0

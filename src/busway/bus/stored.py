@@ -12,11 +12,12 @@ from typing import Any
 
 from busway.bus import names, records
 from busway.bus.bell import Bell
-from busway.bus.codec import Ids
+from busway.bus.codec import Ids, Kind
 from busway.bus.errors import LayerClosed
 from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, Receiver, Statistics
 from busway.bus.marks import Mark
+from busway.bus.parcels import notice
 from busway.bus.receiver import StoredReceiver
 from busway.bus.sweep import SWEEP_SIZE, clear, count_messages, sweep
 from busway.bus.transaction import Store, Transaction
@@ -81,11 +82,16 @@ class StoredLayer(ChannelLayer):
 
     def flush(self) -> None:
         """Drop every message, group and count. Receivers that wait go on waiting."""
+        now = time.time()
         with self.transaction() as store:
-            blocked = clear(store)
-        self.groups = LocalGroups()
+            blocked, prefixes = clear(store)
+            step = Transaction(store, self.policies, now)
+            for prefix in prefixes:
+                if left := notice(self.policies, Kind.LEFT, "", prefix, self.ids.new(), now):
+                    step.notify(left)
+            step.finish()
         self._local.clear()
-        self.ring(blocked)
+        self.ring([*blocked, *step.rings])
 
     def statistics(self, channel: str | None = None) -> Statistics:
         """Return the counts of `channel` (or prefix), or of the whole layer for None."""

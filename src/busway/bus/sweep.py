@@ -58,20 +58,26 @@ def _sweep_subscription(step: Transaction, key: bytes, raw: bytes, now: float) -
 _TABLES = {b"c": _sweep_channel, b"g": _sweep_member, b"s": _sweep_subscription}
 
 
-def clear(store: Store) -> list[str]:
-    """Remove everything but who waits for messages; returns who waits for room, to be woken."""
+def clear(store: Store) -> tuple[list[str], list[str]]:
+    """Remove everything but who waits for messages.
+
+    Returns who waits for room, to be woken, and the prefixes, whose owners have to be told.
+    """
     blocked: list[str] = []
     for _, raw in store.scan(b"l"):
         blocked += records.decode_lane(raw).blocked
     for table in (b"m", b"l", b"b", b"d", b"h", b"g", b"t", b"r", b"z"):
         for key, _ in store.scan(table):
             store.pop(key)
+    prefixes = []
     for key, raw in store.scan(b"c"):
+        if key.endswith(b"!"):
+            prefixes.append(key[1:].decode())
         record = records.decode_channel(raw)
         blocked += record.blocked
         kept = records.ChannelRecord(subscriptions=record.subscriptions, owner=record.owner)
         store.put(key, records.encode(kept))
-    return list(dict.fromkeys(blocked))
+    return list(dict.fromkeys(blocked)), prefixes
 
 
 def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
@@ -89,8 +95,9 @@ def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
         record = records.decode_channel(raw)
         total.count(record)
         pending += record.pending()
-        head = records.queue_prefix(key[1:].decode()) + records.index_key(record.head)
-        oldest = min(oldest, _oldest([store.get(head)], now))
+        if record.pending():
+            head = records.queue_prefix(key[1:].decode()) + records.index_key(record.head)
+            oldest = min(oldest, _oldest([store.get(head)], now))
     for table in (b"b", b"d"):
         waiting = [
             raw

@@ -191,7 +191,9 @@ class Transaction:
     def finish(self) -> None:
         """Write what changed; call it before the commit."""
         for name in self.changed:
-            self.store.put(records.channel_key(name), records.encode(self._channels[name]))
+            record = self._channels[name]
+            record.used = self.now
+            self.store.put(records.channel_key(name), records.encode(record))
         for name in self._changed_subscriptions:
             self.store.put(
                 records.subscription_key(name), records.encode(self._subscriptions[name])
