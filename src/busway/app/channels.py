@@ -32,7 +32,8 @@ class Channel:
 
         Raises `InvalidName` when `name` is not the name of one channel.
         """
-        self.name = check_channel(name)
+        check_channel(name)
+        self.name = name
         self.channel_layer = channel_layer
 
     def send(self, content: Content, *, immediately: bool = False, delay: float = 0.0) -> None:
@@ -80,7 +81,8 @@ class Group:
 
         Raises `InvalidName` when `name` is not a group name.
         """
-        self.name = check_group(name)
+        check_group(name)
+        self.name = name
         self.channel_layer = channel_layer
 
     def add(self, channel: Channel | str, *, immediately: bool = False) -> None:
@@ -161,7 +163,10 @@ _CONTAINERS = (dict, list, tuple)
 
 
 def _name_of(channel: Channel | str) -> str:
-    return channel.name if isinstance(channel, Channel) else check_channel(channel)
+    if isinstance(channel, Channel):
+        return channel.name
+    check_channel(channel)
+    return channel
 
 
 def _isolate(content: Content) -> Content:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from busway.app.calling import Call, Caller
 from busway.app.commits import Committer, Result
+from busway.app.context import outbox
 from busway.app.message import Message
 from busway.app.pace import Pace
 from busway.app.routing import Router
@@ -72,6 +73,7 @@ class ConsumerThread:
                     elif not self._commits.finished:
                         self._sleep()
             finally:
+                outbox.set(None)  # the last consumer's
                 self._receiver.close()
 
     def stop(self) -> None:

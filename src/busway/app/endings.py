@@ -13,6 +13,7 @@ from busway.app.exceptions import (
 )
 from busway.app.http import plain_response
 from busway.app.message import Message
+from busway.bus.errors import InvalidName
 from busway.bus.layer import Operation, Send
 from busway.bus.names import check_channel
 
@@ -99,6 +100,7 @@ def _reply(message: Message, content: dict[str, object]) -> list[Operation]:
     """Return what sends `content` to the client; nothing when the message names none."""
     name = message.get("reply_channel")
     try:
-        return [Send(check_channel(name), content)]
-    except TypeError:
+        check_channel(name)
+    except InvalidName:
         return []
+    return [Send(name, content)]

@@ -18,7 +18,8 @@ def frame(
 ) -> dict[str, Any]:
     """Return the reply that sends a frame, closes, or does both in that order.
 
-    Raises `InvalidMessage` when it says nothing, or text and bytes at once.
+    Raises `InvalidMessage` when it says nothing, or text and bytes at once, and
+    `ConfigurationError` for what an application may not close with.
     """
     if text is not None and bytes is not None:
         raise InvalidMessage("the frame", "text and bytes at once", "one of them")
@@ -30,6 +31,8 @@ def frame(
     elif close is False:
         raise InvalidMessage("the frame", "empty", "text, bytes or close")
     if close is not False:
+        if close is not True:
+            check_close(close, "")
         content["close"] = close
     return content
 

@@ -37,7 +37,8 @@ def respond(
         content_type = TEXT
     body = content.encode() if isinstance(content, str) else content
     own = [] if content_type is None else [("content-type", content_type)]
-    own.append(("content-length", str(len(body))))
+    if status not in (204, 304):  # they have no body to be long (RFC 9110, section 8.6)
+        own.append(("content-length", str(len(body))))
     head = response_head(status, [*own, *pairs(headers)])
     message.reply_to().send({**head, "content": body, "more_content": False})
 

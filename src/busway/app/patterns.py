@@ -93,6 +93,8 @@ class Filter:
         pieces: list[str] = []
         names: set[str] = set()
         end = 0
+        if "(?" in self.source:
+            self._refuse("it mixes <parts> with a regular expression; write it as one or the other")
         for part in _PART.finditer(self.source):
             name, kind = part["name"], part["converter"]
             converter = CONVERTERS.get("str" if kind is None else kind)

@@ -283,7 +283,8 @@ def _compile(filters: Mapping[str, str], *, prefix: bool) -> tuple[Filter, ...]:
 
 
 def _check_channel(name: str) -> str:
-    if "!" in check_channel(name):
+    check_channel(name)
+    if "!" in name:
         raise ConfigurationError(
             f"a route is for {name!r}, which belongs to one process; workers share normal channels"
         )

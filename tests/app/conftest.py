@@ -1,0 +1,23 @@
+"""Fixtures for the tests of the app room."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.harness import Peer
+from busway.bus.layer import ChannelLayer
+from busway.bus.memory import MemoryChannelLayer
+
+
+@pytest.fixture
+def layer() -> Iterator[ChannelLayer]:
+    """Return a layer of this test's own."""
+    layer = MemoryChannelLayer()
+    yield layer
+    layer.close()
+
+
+@pytest.fixture
+def peer(layer: ChannelLayer) -> Peer:
+    """Return somebody who sends messages and reads the answers."""
+    return Peer(layer)

@@ -1,0 +1,53 @@
+"""Messages as consumers see them."""
+
+from copy import copy
+
+import pytest
+
+from busway import Channel, Message
+from busway.app.exceptions import NoReplyChannel
+from busway.bus.layer import ChannelLayer
+
+
+def test_content_is_read_like_a_dict() -> None:
+    message = Message({"text": "hi", "order": 3}, "websocket.receive")
+    assert message["text"] == "hi"
+    assert message.get("bytes") is None
+    assert message.get("bytes", b"") == b""
+    assert "order" in message
+    assert "bytes" not in message
+    assert list(message) == list(message.keys()) == ["text", "order"]
+    assert list(message.items()) == [("text", "hi"), ("order", 3)]
+    assert list(message.values()) == ["hi", 3]
+    assert len(message) == 2
+    with pytest.raises(KeyError):
+        message["bytes"]
+
+
+def test_it_knows_its_channel_and_its_reply_channel(layer: ChannelLayer) -> None:
+    message = Message({"reply_channel": "web.x!1"}, "http.request", layer)
+    assert message.channel == Channel("http.request")
+    assert message.reply_channel == Channel("web.x!1")
+    assert message.reply_channel.channel_layer is message.channel.channel_layer is layer
+    assert message.reply_to() == message.reply_channel
+
+
+def test_without_a_reply_channel_there_is_none() -> None:
+    message = Message({}, "jobs")
+    assert message.reply_channel is None
+    with pytest.raises(NoReplyChannel, match="'jobs' has no 'reply_channel'"):
+        message.reply_to()
+
+
+def test_a_copy_has_keys_and_attributes_of_its_own() -> None:
+    message = Message({"text": "hi"}, "websocket.receive")
+    message.user = "ada"  # type: ignore[attr-defined]
+    for twin in (message.copy(), copy(message)):
+        twin["text"] = "ho"
+        assert message["text"] == "hi"
+        assert twin.user == "ada"  # type: ignore[attr-defined]
+        assert twin.channel_name == "websocket.receive"
+
+
+def test_its_representation_names_channel_and_keys() -> None:
+    assert repr(Message({"text": "hi"}, "jobs")) == "<Message on jobs: text>"
