@@ -35,7 +35,7 @@ def send(step: Transaction, parcel: Parcel, sender: str) -> Refused | None:
     elif not step.fits(parcel.data):
         refused = Refused(parcel.address, "memory", step.store.room())
     elif parcel.due > step.now:
-        step.store.put(records.delayed_key(parcel.due, parcel.id), parcel.data)
+        delay(step, parcel, parcel.due)
         step.ring(record, everyone=True)
         refused = None
     else:
@@ -83,19 +83,34 @@ def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str)
     return refused
 
 
+def delay(step: Transaction, parcel: Parcel, due: float) -> None:
+    """Keep a message until it is `due`, in seconds since the epoch."""
+    step.store.put(records.delayed_key(due, parcel.id), parcel.data)
+    raw = step.store.get(records.NEXT_DUE_KEY)
+    if raw is None or due < records.decode_time(raw):
+        step.store.put(records.NEXT_DUE_KEY, records.encode(due))
+
+
 def promote(step: Transaction) -> float:
     """Send the delayed messages that are due; returns when the next one is, or 0."""
+    raw = step.store.get(records.NEXT_DUE_KEY)
+    if raw is None:
+        return 0.0
+    due = records.decode_time(raw)
+    if due > step.now:
+        return due
+    step.store.pop(records.NEXT_DUE_KEY)
     for key, data in step.store.scan(b"d"):
         due = records.due_of(key)
         if due > step.now:
+            step.store.put(records.NEXT_DUE_KEY, records.encode(due))
             return due
         step.store.pop(key)
         envelope = decode_envelope(data)
         _, policy = step.policies.find(envelope.channel)
         parcel = pack(envelope, data, policy)
         if place(step, parcel, step.channel(parcel.address), "") is not None:
-            again = step.now + _RETRY_DUE
-            step.store.put(records.delayed_key(again, envelope.id), data)
+            delay(step, parcel, step.now + _RETRY_DUE)
     return 0.0
 
 

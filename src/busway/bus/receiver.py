@@ -103,6 +103,9 @@ class StoredReceiver(Receiver):
             if limit and len(taken) < wake_below:
                 step.subscribe(self.name, self._channels, self._channels_name, self._layer.process)
                 self._subscription = self._channels_name
+                if not hold or limit < wake_below:
+                    # Messages may be there still: more than asked for, or let go by their lanes.
+                    step.pass_on(self._channels_name)
             step.finish()
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))

@@ -6,6 +6,7 @@
     l LANE                            LaneRecord       a lane in use; absent: the lane is idle
     b LANE NUL index                  envelope         a message behind a lane in use
     d due id                          envelope         a delayed message
+    n                                 time             when the first of them is due
     h RECEIVER                        HoldRecord       deliveries in a receiver's hands
     s SUBSCRIPTION                    SubscriptionRecord  receivers that wait on a set of channels
     g GROUP NUL CHANNEL               expiry           a group's member
@@ -17,6 +18,7 @@ ADDRESS is a channel's name, or its prefix up to "!". Numbers in keys are big-en
 their order is the order of keys. Records are msgpack arrays.
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 
@@ -101,9 +103,10 @@ decode_lane = msgspec.msgpack.Decoder(LaneRecord).decode
 decode_hold = msgspec.msgpack.Decoder(HoldRecord).decode
 decode_subscription = msgspec.msgpack.Decoder(SubscriptionRecord).decode
 decode_target = msgspec.msgpack.Decoder(TargetRecord).decode
-decode_expiry = msgspec.msgpack.Decoder(float).decode
+decode_time = msgspec.msgpack.Decoder(float).decode
 
 
+@lru_cache(maxsize=4096)
 def channel_key(address: str) -> bytes:
     """Key of a channel's record."""
     return b"c" + address.encode()
@@ -113,6 +116,7 @@ PAST_KEY = b"z"
 """Key of the counts of channels whose records were removed."""
 
 
+@lru_cache(maxsize=4096)
 def queue_prefix(address: str) -> bytes:
     """Key of a channel's messages, without the index."""
     return b"m" + address.encode() + b"\0"
@@ -138,6 +142,10 @@ def delayed_key(due: float, id_: int) -> bytes:
     return b"d" + _DUE.pack(due, id_)
 
 
+NEXT_DUE_KEY = b"n"
+"""Key of the time when the first delayed message is due; absent: there is none."""
+
+
 def due_of(key: bytes) -> float:
     """Return when the delayed message with this key is due: seconds since the epoch."""
     due: float = _DUE.unpack_from(key, 1)[0]
@@ -149,6 +157,7 @@ def hold_key(receiver: str) -> bytes:
     return b"h" + receiver.encode()
 
 
+@lru_cache(maxsize=4096)
 def subscription_key(subscription: str) -> bytes:
     """Key of a subscription's record."""
     return b"s" + subscription.encode()

@@ -77,7 +77,7 @@ class StoredLayer(ChannelLayer):
             return [
                 key[len(prefix) :].decode()
                 for key, raw in store.scan(prefix)
-                if records.decode_expiry(raw) > now
+                if records.decode_time(raw) > now
             ]
 
     def flush(self) -> None:

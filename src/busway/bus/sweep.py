@@ -44,7 +44,7 @@ def _sweep_channel(step: Transaction, key: bytes, raw: bytes, now: float) -> Non
 
 
 def _sweep_member(step: Transaction, key: bytes, raw: bytes, now: float) -> None:
-    if records.decode_expiry(raw) <= now:
+    if records.decode_time(raw) <= now:
         group, _, channel = key[1:].decode().partition("\0")
         group_discard(step, group, channel, None)
 
@@ -66,7 +66,7 @@ def clear(store: Store) -> tuple[list[str], list[str]]:
     blocked: list[str] = []
     for _, raw in store.scan(b"l"):
         blocked += records.decode_lane(raw).blocked
-    for table in (b"m", b"l", b"b", b"d", b"h", b"g", b"t", b"r", b"z"):
+    for table in (b"m", b"l", b"b", b"d", b"h", b"g", b"t", b"r", b"z", b"n"):
         for key, _ in store.scan(table):
             store.pop(key)
     prefixes = []

@@ -44,6 +44,19 @@ class StoreFull(BusError):
 class Transaction:
     """One atomic step on a store."""
 
+    __slots__ = (
+        "_changed_subscriptions",
+        "_channels",
+        "_room",
+        "_subscriptions",
+        "changed",
+        "closed_lanes",
+        "now",
+        "policies",
+        "rings",
+        "store",
+    )
+
     def __init__(
         self, store: Store, policies: Policies, now: float, room: int | None = None
     ) -> None:

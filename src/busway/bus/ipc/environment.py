@@ -17,6 +17,9 @@ FORMAT = b"1"
 """Version of the records; a bus of another version is refused."""
 
 _FORMAT_KEY = b"v"
+_MEASURE_EVERY = 16
+"""Transactions from one measurement of the room to the next, while there is plenty."""
+
 _LOCK_SIZE = 64 * 1024
 
 
@@ -59,15 +62,25 @@ class Environment:
         # that are free but scattered.
         self._limit = self.size // 2
         self._main = self._lmdb.open_db(None)
+        self._measured = 0
+        self._last_room = 0
 
     def transaction(self) -> "StoreTransaction":
         """Return a transaction to enter with `with`."""
         return StoreTransaction(self._lmdb, self._room)
 
     def _room(self, txn: lmdb.Transaction) -> int:
+        # Measured now and then: half of the map is slack enough for what comes in between.
+        self._measured -= 1
+        if self._measured > 0:
+            return self._last_room
+        self._measured = _MEASURE_EVERY
         found = txn.stat(self._main)
         pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
-        return self._limit - int(pages) * int(found["psize"])
+        self._last_room = self._limit - int(pages) * int(found["psize"])
+        if self._last_room < self._limit // 4:
+            self._measured = 0
+        return self._last_room
 
     def close(self) -> None:
         """Close the file; what is in it stays, for as long as its directory does."""
