@@ -20,7 +20,7 @@ import msgspec
 from busway.bus import names
 from busway.bus.errors import ChannelFull, ConfigurationError, LayerClosed
 from busway.bus.messages import Message
-from busway.bus.policy import Policies, Policy, check_seconds
+from busway.bus.policy import DeliveryPromise, Policies, Policy, check_seconds
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
@@ -218,10 +218,14 @@ class Receiver(ABC):
 
 
 class ChannelLayer(ABC):
-    """Carries messages between processes. Thread-safe; not usable across `fork`.
+    """Carries messages between processes. Thread-safe.
 
     Subclasses implement `receiver`, `group_channels`, `flush` and `statistics`.
     """
+
+    deliveries: frozenset[DeliveryPromise] = frozenset({DeliveryPromise.AT_MOST_ONCE})
+    """The promises about delivery that this layer keeps; a policy that asks for another is
+    refused."""
 
     def __init__(
         self,
@@ -244,6 +248,13 @@ class ChannelLayer(ABC):
         """
         self.policies = Policies(policies, **defaults)
         check_seconds("group_expiry", group_expiry)
+        for policy in self.policies.all():
+            if policy.delivery not in self.deliveries:
+                kept = " or ".join(sorted(self.deliveries))
+                raise ConfigurationError(
+                    f"a policy asks for {policy.delivery} delivery, which {type(self).__name__} "
+                    f"does not offer: use {kept}"
+                )
         given: object = message_size
         if not isinstance(given, int) or given < 1:
             raise ConfigurationError(f"message_size is {message_size!r}, expected bytes, 1 or more")

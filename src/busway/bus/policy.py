@@ -13,7 +13,7 @@ from busway.bus.errors import ConfigurationError
 from busway.bus.names import family
 
 
-class Delivery(StrEnum):
+class DeliveryPromise(StrEnum):
     """What happens to a message whose receiver dies."""
 
     AT_MOST_ONCE = "at-most-once"
@@ -29,7 +29,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     expiry: float = 60.0
     """Seconds that a message may wait before it is dropped, and counted."""
 
-    delivery: Delivery = Delivery.AT_MOST_ONCE
+    delivery: DeliveryPromise = DeliveryPromise.AT_MOST_ONCE
     """Whether a message is handed out again when its receiver dies or its lease ends."""
 
     lease: float = 60.0
