@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from busway.interfaces.web.http import HTTPConnection
+from busway.interfaces.web.http import FAULT, HTTPConnection
 from busway.interfaces.web.options import CHUNK, WINDOW
 from busway.interfaces.web.replies import HTTPReply
 from busway.interfaces.web.requests import BadRequest, Head, admit
@@ -179,8 +179,13 @@ class ASGIRequest(HTTPConnection):
             self.cut_slow()
 
     def abort(self) -> None:
-        """See `HTTPConnection`."""
-        self._aborted = True
+        """See `HTTPConnection`. While nothing has been written, there is a better way to say it."""
+        self._parts.clear()
+        self._queued = 0
+        if self._status:
+            self._aborted = True
+        else:
+            self._parts.append(FAULT)
         self._wake_up()
 
     def _wake_up(self) -> None:

@@ -86,7 +86,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
                 if self.state is not WS.CONNECTING:
                     self._write_now(encode(PONG, payload))
             elif opcode != PONG:
-                ending = Ending(payload.code, payload.reason, 400, [], b"Bad request.")
+                ending = Ending(int(payload.code), payload.reason, 400, [], b"Bad request.")
                 event = WSEvent.CLOSE_FRAME if opcode == CLOSE else WSEvent.BROKE_PROTOCOL
                 self.step(event, ending)
 
