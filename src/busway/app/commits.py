@@ -149,8 +149,8 @@ class Committer:
             # A consumer sent what the layer does not take, and nothing was applied: find it.
             for result in results:
                 yield from self._commit_alone(result)
-            outcome = yield self._request((), 0, unbegun)
             results = []
+            outcome = yield self._request(results, limit, unbegun)
         self._settle(results, outcome)
         return outcome.deliveries
 
