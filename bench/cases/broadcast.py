@@ -101,14 +101,17 @@ def broadcast(triggers: Crowd, members: Crowd, size: int, serial: int) -> Heard:
 class Audience:
     """Checks that each socket of a crowd receives exactly the bytes that all should receive.
 
-    A socket keeps only how far it is in these bytes. One that receives others keeps all that it
-    got, to find out afterwards what was lost.
+    A socket keeps only how far it is in these bytes. One that receives others, a stray, keeps all
+    that it got, to find out which messages these are.
     """
 
     def __init__(self, members: Crowd, messages: list[bytes]) -> None:
         self._members = members
         self._messages = messages
+        self._index = {message: number for number, message in enumerate(messages)}
         self._expected = b"".join(map(wire.server_frame, messages))
+        # Bytes of a message on the wire; all have the same length.
+        self._size = len(self._expected) // len(messages)
         self._progress = dict.fromkeys(members.sockets, 0)
         self._strays: dict[int, bytes] = {}
 
@@ -122,35 +125,42 @@ class Audience:
             for fd, _ in events:
                 data = read(fd, 65536)
                 at = progress[fd]
-                if fd in self._strays or not data or not expected.startswith(data, at):
-                    self._stray(fd, data)
-                progress[fd] = at + len(data)
-                missing -= len(data)
+                if data and fd not in self._strays and expected.startswith(data, at):
+                    progress[fd] = at + len(data)
+                else:
+                    self._examine(fd, data)
+                missing -= progress[fd] - at
             last = clock()
         return last
 
     def heard(self, seconds: float) -> Heard:
         """The sum over all sockets."""
-        size = len(self._expected) // len(self._messages)
-        deliveries = sum(at // size for fd, at in self._progress.items() if fd not in self._strays)
+        sent = len(self._messages)
+        deliveries = sum(at // self._size for at in self._progress.values())
+        lost = sent * len(self._progress) - deliveries
         disordered = 0
         for stream in self._strays.values():
-            numbers = self._numbers(stream)
-            deliveries += len(set(numbers))
+            numbers = self._numbers(wire.split(stream)[0])
             disordered += sum(b < a for a, b in pairwise(numbers))
-        sent = len(self._messages)
-        lost = sent * len(self._progress) - deliveries
         return Heard(sent, deliveries, lost, disordered, seconds)
 
-    def _stray(self, fd: int, data: bytes) -> None:
+    def _examine(self, fd: int, data: bytes) -> None:
+        """Take pings out of what a socket received; it is a stray if the rest is unexpected."""
         if not data:
             raise Failure("the server closed a member's socket")
-        before = self._strays.get(fd)
-        if before is None:
-            before = self._expected[: self._progress[fd]]
-        self._strays[fd] = before + data
+        before = self._strays.pop(fd, self._expected[: self._progress[fd]])
+        frames, rest = wire.split(before + data)
+        for frame in frames:
+            if frame.opcode == wire.PING:
+                os.write(fd, wire.pong(frame))
+        texts = [frame for frame in frames if frame.opcode == wire.TEXT]
+        stream = b"".join(wire.server_frame(frame.payload) for frame in texts) + rest
+        if self._expected.startswith(stream):
+            self._progress[fd] = len(stream)
+        else:
+            self._strays[fd] = stream
+            self._progress[fd] = self._size * len(set(self._numbers(texts)))
 
-    def _numbers(self, stream: bytes) -> list[int]:
-        """Which messages of this broadcast a socket received, in the order of their coming."""
-        index = {message: number for number, message in enumerate(self._messages)}
-        return [index[frame.payload] for frame in wire.frames(stream) if frame.payload in index]
+    def _numbers(self, frames: list[wire.Frame]) -> list[int]:
+        """Which messages of this broadcast these are, in the order of their coming."""
+        return [self._index[frame.payload] for frame in frames if frame.payload in self._index]

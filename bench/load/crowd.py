@@ -4,6 +4,7 @@ import os
 import select
 import socket
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -72,7 +73,8 @@ class Crowd:
         """Close every socket as a browser does, and wait until the server has hung up."""
         waiting = set(self.sockets)
         for fd in waiting:
-            os.write(fd, _CLOSE)
+            with suppress(ConnectionError):
+                os.write(fd, _CLOSE)
         deadline = time.monotonic() + _CLOSE_WITHIN_S
         while waiting and time.monotonic() < deadline:
             for fd, _ in self.epoll.poll(1.0):
@@ -101,9 +103,10 @@ def read_some(fd: int) -> bytes:
 
 def attend(fd: int) -> None:
     """Answer the pings of an open socket on which nothing else is expected."""
-    for frame in wire.frames(read_some(fd)):
+    frames, _ = wire.split(read_some(fd))
+    for frame in frames:
         if frame.opcode == wire.PING:
-            os.write(fd, wire.client_frame(frame.payload, wire.PONG))
+            os.write(fd, wire.pong(frame))
 
 
 def admitted(head: bytes) -> bool:

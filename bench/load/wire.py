@@ -1,6 +1,5 @@
 """WebSocket on the wire, as little of it as a load generator needs."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 TEXT = 0x1
@@ -59,12 +58,19 @@ def server_frame(payload: bytes) -> bytes:
     return _head(TEXT, len(payload)) + payload
 
 
-def frames(stream: bytes) -> Iterator[Frame]:
-    """The complete frames in a stream from a server; a partial one at its end is left out."""
+def split(stream: bytes) -> tuple[list[Frame], bytes]:
+    """The complete frames in a stream from a server, and what is left after them."""
+    frames = []
     at = 0
-    while (frame := _frame_at(stream, at)) is not None:
-        yield frame[0]
-        at = frame[1]
+    while (found := _frame_at(stream, at)) is not None:
+        frame, at = found
+        frames.append(frame)
+    return frames, stream[at:]
+
+
+def pong(ping: Frame) -> bytes:
+    """The answer to a ping."""
+    return client_frame(ping.payload, PONG)
 
 
 def _head(opcode: int, length: int) -> bytes:

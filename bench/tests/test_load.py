@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.cases.broadcast import Audience
+from bench.cases.broadcast import Audience, Heard
 from bench.cases.echo import check
 from bench.load import wire
 from bench.load.crowd import Crowd
@@ -63,6 +63,20 @@ def test_audience_counts_lost_and_disordered(
     assert (heard.deliveries, heard.lost, heard.disordered) == expected
 
 
+def test_audience_hears_all_although_each_byte_comes_alone_with_pings_between(
+    crowd: tuple[Crowd, list[socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, servers = crowd
+    audience = Audience(members, MESSAGES)
+    read = os.read
+    monkeypatch.setattr("bench.cases.broadcast.os.read", lambda fd, _: read(fd, 1))
+    for server in servers:
+        server.sendall(b"\x89\x01p".join(FRAMES))
+    audience.listen()
+    assert audience.heard(1.0) == Heard(3, 6, 0, 0, 1.0)
+    assert [server.recv(100) for server in servers] == [wire.client_frame(b"p", wire.PONG) * 2] * 2
+
+
 def test_audience_refuses_a_closed_member(crowd: tuple[Crowd, list[socket.socket]]) -> None:
     members, servers = crowd
     servers[0].close()
@@ -86,5 +100,7 @@ def test_check_refuses_another_answer() -> None:
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
 def test_frames_of_every_length_survive(size: int) -> None:
     stream = wire.server_frame(b"x" * size) * 2
-    assert [len(frame.payload) for frame in wire.frames(stream)] == [size, size]
-    assert list(wire.frames(stream[:-1] if size else stream[:3])) == list(wire.frames(stream))[:1]
+    frames, rest = wire.split(stream)
+    assert [len(frame.payload) for frame in frames] == [size, size]
+    assert rest == b""
+    assert wire.split(stream[:-1]) == (frames[:1], stream[len(stream) // 2 : -1])
