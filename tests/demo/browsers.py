@@ -6,7 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    WebSocket,
+    expect,
+    sync_playwright,
+)
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -77,11 +85,20 @@ class Visitor:
         self.page: Page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._hear)
+        self._sockets: list[WebSocket] = []
+        self.page.on("websocket", self._note_socket)
 
     def _hear(self, message: ConsoleMessage) -> None:
         # A connection that is refused while the server is away is what some tests are about.
         if message.type in ("error", "warning") and "ERR_CONNECTION" not in message.text:
             self.complaints.append(message.text)
+
+    def _note_socket(self, socket: WebSocket) -> None:
+        self._sockets.append(socket)
+
+    def socket(self) -> WebSocket:
+        """Return the page's newest socket, to wait for its frames."""
+        return self._sockets[-1]
 
     def enter(self, room: str) -> Self:
         """Go through the lobby into `room`, and wait for the connection."""

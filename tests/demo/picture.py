@@ -3,9 +3,12 @@
 From the root of the repository: PYTHONPATH=tests python -m demo.picture docs/images/demo.png
 """
 
+import os
+import signal
 import sys
 from base64 import b64encode
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser
 
@@ -14,19 +17,20 @@ from services import Service
 
 ROOM = "coffee-corner"
 DESKTOP = (1080, 720)
+KILLED = "And I just killed a worker."
 SCRIPT = [
     ("Grace", "Morning! The release goes out at ten."),
     ("Grace", "Nobody has to log in again, the sockets stay where they are."),
     ("Ada", "Nice. I am editing consumers.py right now. Is anybody disconnected?"),
     ("Linus", "Nope."),
     ("Edsger", "On the train, lost the signal twice. It came back by itself."),
-    ("Grace", "And I just killed a worker."),
+    ("Grace", KILLED),
     ("Ada", "Did not notice a thing."),
 ]
 FRAME = """<!doctype html><style>
-body { margin: 0; width: 1240px; height: 840px; position: relative; background: #e7e4da; }
+body { margin: 0; width: 1380px; height: 840px; position: relative; background: #e7e4da; }
 img { position: absolute; display: block; border-radius: 14px; box-shadow: 0 18px 50px #0005; }
-.desktop { left: 40px; top: 40px; width: 1000px; }
+.desktop { left: 40px; top: 60px; width: 1000px; }
 .phone { right: 40px; bottom: 40px; width: 320px; border: 7px solid #16191d; border-radius: 34px; }
 </style>
 <img class="desktop" src="data:image/png;base64,%s">
@@ -37,9 +41,13 @@ img { position: absolute; display: block; border-radius: 14px; box-shadow: 0 18p
 def main(target: Path) -> None:
     """Start the demo, let four people chat, and write what two of them see to `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with Service(["busway", "demo", "--port", "0"]) as service, chromium() as browser:
-        url = service.expect(r"http://[\w.:]+").group()
-        target.write_bytes(_framed(browser, *_pictures(browser, url)))
+    with TemporaryDirectory(prefix="busway-picture-") as bus, chromium() as browser:
+        command = ["busway", "demo", "--port", "0", "--layer", f"ipc://chat?directory={bus}"]
+        with Service(command) as service:
+            url = service.expect(r"http://[\w.:]+").group()
+            target.write_bytes(_framed(browser, *_pictures(browser, url)))
+            service.signal(signal.SIGTERM)
+            service.ended()
 
 
 def _pictures(browser: Browser, url: str) -> tuple[bytes, bytes]:
@@ -47,6 +55,8 @@ def _pictures(browser: Browser, url: str) -> tuple[bytes, bytes]:
     people["Ada"] = Visitor(browser, url, "Ada", size=DESKTOP, scale=2).enter(ROOM)
     people["Edsger"] = Visitor(browser, url, "Edsger", size=PHONE, scale=2, dark=True).enter(ROOM)
     for name, text in SCRIPT:
+        if text == KILLED:
+            os.kill(people[name].worker, signal.SIGKILL)
         people[name].say(text)
         for each in people.values():
             each.sees(text)
@@ -60,7 +70,7 @@ def _pictures(browser: Browser, url: str) -> tuple[bytes, bytes]:
 
 
 def _framed(browser: Browser, desktop: bytes, phone: bytes) -> bytes:
-    page = browser.new_page(viewport={"width": 1240, "height": 840}, device_scale_factor=1.5)
+    page = browser.new_page(viewport={"width": 1380, "height": 840}, device_scale_factor=1.5)
     page.set_content(FRAME % (b64encode(desktop).decode(), b64encode(phone).decode()))
     return page.screenshot()
 

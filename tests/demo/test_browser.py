@@ -7,7 +7,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import busway.demo
-from busway.bus import names
-from busway.demo.store import STATE_VARIABLE
 from demo.browsers import CHROMIUM, PHONE, Visitor, chromium
-from services import Service, is_running
+from demo.chat import serve
+from services import is_running
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,23 +26,6 @@ pytestmark = [
 ]
 
 Visit = Callable[..., Visitor]
-
-
-@contextmanager
-def serve(
-    state: Path,
-    *,
-    routing: str = "busway.demo.routing:routing",
-    port: int = 0,
-    options: tuple[str, ...] = (),
-    cwd: Path | None = None,
-) -> Iterator[tuple[Service, str]]:
-    """Run the chat; returns the service and its address."""
-    command = ["busway", "serve", routing, "--port", str(port), "--workers", "2", *options]
-    bus = f"ipc://test-{names.random_part()}"
-    environment = {STATE_VARIABLE: str(state), "BUSWAY_LAYER": bus}
-    with Service(command, cwd=cwd, environment=environment) as service:
-        yield service, service.expect(r"http://[\w.:]+").group()
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +150,25 @@ def test_the_page_reconnects_by_itself_after_a_restart(visit: Visit, tmp_path: P
         expect(late.page.locator(".message .text")).to_have_text(
             ["before the restart", "typed while the server was away"]
         )
+
+
+def test_a_connection_that_died_silently_is_replaced(visit: Visit, tmp_path: Path) -> None:
+    with serve(tmp_path / "state") as (service, url):
+        ada = visit(url, "Ada")
+        ada.page.clock.install()
+        ada.enter("tea")
+        with ada.socket().expect_event("framereceived", lambda frame: "pong" in str(frame)):
+            ada.page.clock.fast_forward(26_000)  # to the next ping
+        ada.page.clock.fast_forward(10_000)  # longer than the patience for its answer
+        assert ada.sockets == {"opened": 1, "closed": 0}
+        os.killpg(service.pid, signal.SIGSTOP)
+        ada.page.clock.fast_forward(26_000)
+        ada.page.clock.fast_forward(10_000)
+        expect(ada.status).to_have_text("Connection lost, reconnecting…")
+        os.killpg(service.pid, signal.SIGCONT)
+        expect(ada.status).to_have_text("Connected")
+        ada.say("back again")
+        ada.sees("back again")
 
 
 def test_names_and_messages_with_html_are_shown_as_text(visit: Visit, url: str) -> None:

@@ -84,7 +84,7 @@ function show(state, words) {
 }
 
 function showWorker(pid, opens) {
-  const words = `Worker ${pid} answered, on socket ${opens} of this page`;
+  const words = `Answered by worker ${pid} · socket ${opens} of this page`;
   if (worker.textContent === words) return;
   worker.textContent = words;
   worker.dataset.pid = pid;
