@@ -5,13 +5,15 @@ consumer, an object with `match` and `channel_names` (see `CustomRoute`), or the
 any of these. The first route that matches takes the message.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from busway.app.defaults import defaults
+from busway.app.leaves import CustomRoute, Found, Leaf, OwnLeaf
 from busway.app.loading import load
 from busway.app.message import Message
-from busway.app.patterns import Filter, text_of
+from busway.app.patterns import Filter
 from busway.app.targets import (
     Consumer,
     Target,
@@ -23,43 +25,61 @@ from busway.bus.errors import ConfigurationError
 from busway.bus.names import check_channel
 from busway.bus.policy import Policies
 
-Found = tuple[Target, dict[str, Any]]
-"""A consumer, and its keyword arguments for one message."""
+
+class RoutingItem(ABC):
+    """Something in a routing: what `route`, `route_class` and `include` return."""
+
+    @abstractmethod
+    def leaves(self, prefixes: tuple[Filter, ...]) -> Iterator[tuple[str, Leaf]]:
+        """Yield (channel, leaf) for every route in here, below the filters `prefixes`."""
 
 
-@runtime_checkable
-class CustomRoute(Protocol):
-    """A route of your own."""
-
-    def match(self, message: Message) -> tuple[Consumer, dict[str, Any]] | None:
-        """Return the consumer of `message` and its keyword arguments, or None."""
-
-    def channel_names(self) -> Collection[str]:
-        """Return the channels whose messages it wants to see."""
-
-
-class Route:
+class Route(RoutingItem):
     """Sends messages of some channels to a consumer, if they pass the filters."""
 
     def __init__(
         self, channels: Collection[str], consumer: Consumer, filters: Mapping[str, str]
     ) -> None:
         """See `route`."""
-        self.channels = [_check_channel(name) for name in channels]
-        self.target = target_of(consumer)
-        self.filters = _compile(filters, prefix=False)
+        self._channels = [_check_channel(name) for name in channels]
+        self._target = target_of(consumer)
+        self._filters = _compile(filters, prefix=False)
+
+    def leaves(self, prefixes: tuple[Filter, ...]) -> Iterator[tuple[str, Leaf]]:
+        """See `RoutingItem`."""
+        check_arguments(self._target, _argument_names((*prefixes, *self._filters)))
+        leaf = Leaf(prefixes, self._filters, self._target)
+        for channel in self._channels:
+            yield channel, leaf
 
 
-class Include:
+class Include(RoutingItem):
     """Sends messages that pass its filters to the routes of another routing."""
 
     def __init__(self, routing: "Routing", filters: Mapping[str, str]) -> None:
         """See `include`."""
-        self.routes = list(_routes(routing))
-        self.filters = _compile(filters, prefix=True)
+        self._items = list(_items(routing))
+        self._filters = _compile(filters, prefix=True)
+
+    def leaves(self, prefixes: tuple[Filter, ...]) -> Iterator[tuple[str, Leaf]]:
+        """See `RoutingItem`."""
+        for item in self._items:
+            yield from item.leaves(prefixes + self._filters)
 
 
-AnyRoute = Route | Include | CustomRoute
+class _OwnRoute(RoutingItem):
+    """Asks an object of the user's."""
+
+    def __init__(self, custom: CustomRoute) -> None:
+        self._custom = custom
+
+    def leaves(self, prefixes: tuple[Filter, ...]) -> Iterator[tuple[str, Leaf]]:
+        leaf = OwnLeaf(prefixes, self._custom)
+        for channel in self._custom.channel_names():
+            yield _check_channel(channel), leaf
+
+
+AnyRoute = RoutingItem | CustomRoute
 Routing = Sequence[AnyRoute] | Mapping[str, Consumer] | CustomRoute | str
 """See the module."""
 
@@ -101,13 +121,13 @@ class Router:
 
     def __init__(self, routing: Routing) -> None:
         """Compile `routing`; raises `ConfigurationError` when something in it is wrong."""
-        self._leaves: dict[str, list[_Leaf]] = {}
-        for item in _routes(routing):
+        self._leaves: dict[str, list[Leaf]] = {}
+        for item in _items(routing):
             self.add_route(item)
 
     def add_route(self, added: AnyRoute) -> None:
         """Add a route behind the others. Not while a worker runs."""
-        for channel, leaf in _flatten(added, ()):
+        for channel, leaf in _as_item(added).leaves(()):
             self._leaves.setdefault(channel, []).append(leaf)
 
     @property
@@ -160,79 +180,17 @@ class Router:
         return None if None in targets else [target for target in targets if target]
 
 
-class _Leaf:
-    """A route with the filters of all that includes it."""
-
-    def __init__(
-        self,
-        prefixes: tuple[Filter, ...],
-        filters: tuple[Filter, ...],
-        target: Target | None,
-        custom: CustomRoute | None = None,
-    ) -> None:
-        self.target = target
-        self._prefixes = prefixes
-        self._filters = filters
-        self._custom = custom
-
-    def match(self, message: Message) -> Found | None:
-        arguments: dict[str, Any] = {}
-        content = message.content
-        if self._prefixes:
-            rest = self._strip(content, arguments)
-            if rest is None:
-                return None
-            content = content | rest
-        for filter_ in self._filters:
-            text = text_of(content.get(filter_.key))
-            if text is None or filter_.match(text, arguments) < 0:
-                return None
-        if self.target is not None:
-            return self.target, arguments
-        return self._ask(message, content, arguments)
-
-    def _strip(self, content: dict[str, Any], arguments: dict[str, Any]) -> dict[str, str] | None:
-        """Return what the prefixes leave of the values that they match, or None."""
-        rest: dict[str, str] = {}
-        for prefix in self._prefixes:
-            key = prefix.key
-            text = rest[key] if key in rest else text_of(content.get(key))
-            cut = -1 if text is None else prefix.match(text, arguments)
-            if text is None or cut < 0:
-                return None
-            rest[key] = text[cut:]
-        return rest
-
-    def _ask(
-        self, message: Message, content: dict[str, Any], arguments: dict[str, Any]
-    ) -> Found | None:
-        if self._custom is None:
-            return None
-        seen = message.copy()
-        seen.content = content
-        found = self._custom.match(seen)
-        if found is None:
-            return None
-        consumer, own = found
-        return target_of(consumer), arguments | own
-
-
-def _routes(routing: Routing) -> Iterator[AnyRoute]:
-    """Yield the routes of a routing of any form."""
+def _items(routing: Routing) -> Iterator[RoutingItem]:
+    """Yield what is in a routing of any form."""
     found: Any = load(routing) if isinstance(routing, str) else routing
     if isinstance(found, Mapping):
         for channel, consumer in found.items():
             yield Route([channel], consumer, {})
-    elif isinstance(found, (Route, Include)) or _is_custom(found):
-        yield found
     elif isinstance(found, Sequence) and not isinstance(found, (str, bytes)):
         for item in found:
-            if not (isinstance(item, (Route, Include)) or _is_custom(item)):
-                raise ConfigurationError(
-                    f"a routing holds {item!r}; expected route(…), route_class(…), include(…), "
-                    "or an object with match() and channel_names()"
-                )
-            yield item
+            yield _as_item(item)
+    elif isinstance(found, RoutingItem) or _is_custom(found):
+        yield _as_item(found)
     else:
         named = f"{routing!r} is" if isinstance(routing, str) else "the routing is"
         raise ConfigurationError(
@@ -241,25 +199,19 @@ def _routes(routing: Routing) -> Iterator[AnyRoute]:
         )
 
 
+def _as_item(found: AnyRoute) -> RoutingItem:
+    if isinstance(found, RoutingItem):
+        return found
+    if _is_custom(found):
+        return _OwnRoute(found)
+    raise ConfigurationError(
+        f"a routing holds {found!r}; expected route(…), route_class(…), include(…), "
+        "or an object with match() and channel_names()"
+    )
+
+
 def _is_custom(found: object) -> bool:
     return not isinstance(found, type) and isinstance(found, CustomRoute)
-
-
-def _flatten(item: AnyRoute, prefixes: tuple[Filter, ...]) -> Iterator[tuple[str, _Leaf]]:
-    """Yield (channel, leaf) for every route in `item`."""
-    if isinstance(item, Include):
-        for inner in item.routes:
-            yield from _flatten(inner, prefixes + item.filters)
-    elif isinstance(item, Route):
-        names = _argument_names((*prefixes, *item.filters))
-        check_arguments(item.target, names)
-        leaf = _Leaf(prefixes, item.filters, item.target)
-        for channel in item.channels:
-            yield channel, leaf
-    else:
-        leaf = _Leaf(prefixes, (), None, item)
-        for channel in item.channel_names():
-            yield _check_channel(channel), leaf
 
 
 def _argument_names(filters: Collection[Filter]) -> set[str]:
