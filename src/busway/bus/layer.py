@@ -205,6 +205,9 @@ class Receiver(ABC):
     def close(self) -> None:
         """Give back what was not begun, and release everything. Closing twice is harmless."""
 
+    def abandon(self) -> None:  # noqa: B027  (only some layers survive a fork)
+        """Release a forked child's copy, and leave the parent's as it is."""
+
     def __enter__(self) -> Self:
         return self
 

@@ -40,6 +40,9 @@ class _Tables:
                 yield key, value
 
     def room(self) -> int:
+        return self.limit()
+
+    def limit(self) -> int:
         return 1 << 62  # capacity is the limit here, not bytes
 
     def _table(self, key: bytes) -> dict[bytes, bytes]:

@@ -33,7 +33,7 @@ def send(step: Transaction, parcel: Parcel, sender: str) -> Refused | None:
     if parcel.lane and parcel.lane in step.closed_lanes:
         refused: Refused | None = Refused(parcel.address, "lane", parcel.lane_capacity)
     elif not step.fits(parcel.data):
-        refused = Refused(parcel.address, "memory", step.store.room())
+        refused = Refused(parcel.address, "memory", step.store.limit())
     elif parcel.due > step.now:
         delay(step, parcel, parcel.due)
         step.ring(record, everyone=True)

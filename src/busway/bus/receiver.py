@@ -76,6 +76,9 @@ class StoredReceiver(Receiver):
                 names.check_receivable(name)
             self._channels = tuple(channels)
             self._channels_name = records.subscription_name(self._channels)
+        if limit and hold and self._mark is None:
+            # Before anything is taken: without a mark it could be handed out twice.
+            self._mark = self._layer.mark(self.name)
         if limit and now >= self._layer.next_sweep:
             self._layer.tidy(now)
         request = _Request(operations, steps, done, limit, now, wake_below, hold)
@@ -236,9 +239,8 @@ class StoredReceiver(Receiver):
         """See `Receiver.begin`. It costs no transaction."""
         if delivery.place > self._held.begun:
             self._held.begun = delivery.place
-            if self._mark is None:
-                self._mark = self._layer.mark(self.name)
-            self._mark.write(delivery.place)
+            if self._mark is not None:
+                self._mark.write(delivery.place)
 
     def wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.wait`."""
@@ -279,6 +281,11 @@ class StoredReceiver(Receiver):
     def drain(self) -> None:
         """See `Receiver.drain`."""
         self._bell.drain()
+
+    def abandon(self) -> None:
+        """Close a forked child's copy, and leave the parent's as it is."""
+        self._closed = True
+        self._bell.close()
 
     def close(self) -> None:
         """See `Receiver.close`."""

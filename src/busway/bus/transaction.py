@@ -36,6 +36,9 @@ class Store(Protocol):
     def room(self) -> int:
         """Return how many bytes may still be added."""
 
+    def limit(self) -> int:
+        """Return how many bytes there may be in all."""
+
 
 class StoreFull(BusError):
     """A transaction found no room in the store, and nothing of it was done."""

@@ -17,9 +17,6 @@ FORMAT = b"1"
 """Version of the records; a bus of another version is refused."""
 
 _FORMAT_KEY = b"v"
-_MEASURE_EVERY = 16
-"""Transactions from one measurement of the room to the next, while there is plenty."""
-
 _LOCK_SIZE = 64 * 1024
 
 
@@ -62,25 +59,23 @@ class Environment:
         # that are free but scattered.
         self._limit = self.size // 2
         self._main = self._lmdb.open_db(None)
-        self._measured = 0
-        self._last_room = 0
 
     def transaction(self) -> "StoreTransaction":
         """Return a transaction to enter with `with`."""
-        return StoreTransaction(self._lmdb, self._room)
+        return StoreTransaction(self._lmdb, self._room, self._limit)
 
     def _room(self, txn: lmdb.Transaction) -> int:
-        # Measured now and then: half of the map is slack enough for what comes in between.
-        self._measured -= 1
-        if self._measured > 0:
-            return self._last_room
-        self._measured = _MEASURE_EVERY
         found = txn.stat(self._main)
         pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
-        self._last_room = self._limit - int(pages) * int(found["psize"])
-        if self._last_room < self._limit // 4:
-            self._measured = 0
-        return self._last_room
+        return self._limit - int(pages) * int(found["psize"])
+
+    def pause(self) -> lmdb.Transaction:
+        """Keep all others out until the transaction that is returned is aborted."""
+        return self._lmdb.begin(write=True)
+
+    def abandon(self) -> None:
+        """Close a forked child's copy, and leave the parent's as it is."""
+        self._lmdb.close()
 
     def close(self) -> None:
         """Close the file; what is in it stays, for as long as its directory does."""
@@ -91,18 +86,22 @@ class Environment:
 class StoreTransaction:
     """A `Store` for the length of a `with` block. Waits for the other processes' to end."""
 
-    __slots__ = ("_lmdb", "_measure", "_txn", "get", "pop", "put")
+    __slots__ = ("_limit", "_lmdb", "_measure", "_txn", "get", "pop", "put")
 
     get: Callable[[bytes], bytes | None]
     pop: Callable[[bytes], bytes | None]
     put: Callable[..., bool]
 
     def __init__(
-        self, environment: lmdb.Environment, measure: Callable[[lmdb.Transaction], int]
+        self,
+        environment: lmdb.Environment,
+        measure: Callable[[lmdb.Transaction], int],
+        limit: int,
     ) -> None:
-        """`measure` tells how many bytes may be added."""
+        """`measure` tells how many bytes may be added, of `limit` bytes in all."""
         self._lmdb = environment
         self._measure = measure
+        self._limit = limit
 
     def __enter__(self) -> "StoreTransaction":
         txn = self._txn = self._lmdb.begin(write=True)
@@ -143,6 +142,10 @@ class StoreTransaction:
         """Return how many bytes may still be added."""
         return self._measure(self._txn)
 
+    def limit(self) -> int:
+        """Return how many bytes there may be in all."""
+        return self._limit
+
 
 def _reserve(directory: Path, size: int) -> int:
     """Make sure that the files exist and have their pages; returns the data's size in bytes.
@@ -180,7 +183,7 @@ def _allocate(path: Path, size: int) -> None:
 
 _lock = Lock()
 _open: dict[Path, Environment] = {}
-_inherited: list[Environment] = []
+_pauses: list[lmdb.Transaction] = []
 
 
 def acquire(directory: Path, size: int) -> Environment:
@@ -207,10 +210,29 @@ def release(environment: Environment) -> None:
             environment.close()
 
 
-def _after_fork() -> None:
-    # A child must neither use nor close its parent's environment: LMDB would free the locks.
-    _inherited.extend(_open.values())
+def _before_fork() -> None:
+    # Nobody may be in a transaction while the process is copied.
+    _lock.acquire()
+    _pauses.extend(environment.pause() for environment in _open.values())
+
+
+def _after_fork_in_parent() -> None:
+    while _pauses:
+        _pauses.pop().abort()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    # The child must not go on with its parent's files: LMDB's locks are the parent's.
+    for environment in _open.values():
+        environment.abandon()
     _open.clear()
+    _pauses.clear()
+    _lock.release()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from busway.bus import names
 from busway.bus.bell import Bell
 from busway.bus.burial import bury
-from busway.bus.errors import ConfigurationError, LayerClosed
+from busway.bus.errors import ConfigurationError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
 from busway.bus.ipc import environment
 from busway.bus.ipc.directory import find_directory, make_private
@@ -111,9 +111,14 @@ class IPCChannelLayer(StoredLayer):
             if self._closed:
                 raise LayerClosed("channel layer")
             if self._environment is None:
+                opened = environment.acquire(self.directory, self._size)
+                try:
+                    self._presence = Presence(self.directory, self.process)
+                except LayerUnavailable:
+                    environment.release(opened)
+                    raise
                 self._ringer = Ringer(self.directory)
-                self._presence = Presence(self.directory, self.process)
-                self._environment = environment.acquire(self.directory, self._size)
+                self._environment = opened
             return self._environment
 
     def transaction(self) -> AbstractContextManager[Store]:
@@ -174,10 +179,12 @@ class IPCChannelLayer(StoredLayer):
         if self._environment is not None:
             self._environment = None
             self._presence.abandon()
+            self._ringer.close()
         self._opening = RLock()
         self.process = names.random_part()
         self.groups = LocalGroups()
-        self._idle.clear()
+        while self._idle:
+            self._idle.pop().abandon()
 
 
 _layers: "weakref.WeakSet[IPCChannelLayer]" = weakref.WeakSet()

@@ -10,9 +10,21 @@ from pathlib import Path
 from struct import Struct
 
 from busway.bus.bell import Bell
+from busway.bus.errors import LayerUnavailable
 from busway.bus.marks import Mark
 
 _MARK = Struct("=Q")
+
+
+@contextlib.contextmanager
+def _making(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LayerUnavailable(
+            f"{path} cannot be made: {error.strerror}; make room there, or give the bus another "
+            "'directory'"
+        ) from error
 
 
 class Presence:
@@ -22,10 +34,11 @@ class Presence:
         """Show `process` as alive in `directory`."""
         self._path = directory / "alive" / process
         hidden = self._path.with_name(f".{process}")
-        self._fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        # Shown only when locked, so that nobody takes it for a dead one.
-        hidden.rename(self._path)
+        with _making(hidden):
+            self._fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            # Shown only when locked, so that nobody takes it for a dead one.
+            hidden.rename(self._path)
 
     def close(self) -> None:
         """Let go: from now on this process counts as gone."""
@@ -76,7 +89,13 @@ def remove_files(directory: Path, process: str) -> None:
 def bind_bell(directory: Path, receiver: str) -> Bell:
     """Return a new bell for `receiver`."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    listening.bind(str(directory / "bells" / receiver))
+    path = directory / "bells" / receiver
+    try:
+        with _making(path):
+            listening.bind(str(path))
+    except LayerUnavailable:
+        listening.close()
+        raise
     return Bell(listening)
 
 
@@ -112,12 +131,13 @@ class SharedMark(Mark):
     def __init__(self, directory: Path, receiver: str) -> None:
         """Make the mark of `receiver`."""
         self._path = directory / "marks" / receiver
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, _MARK.size)
-            self._map = mmap.mmap(fd, _MARK.size)
-        finally:
-            os.close(fd)
+        with _making(self._path):
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, _MARK.size)
+                self._map = mmap.mmap(fd, _MARK.size)
+            finally:
+                os.close(fd)
 
     def write(self, place: int) -> None:
         """Note that everything up to `place` has been begun."""

@@ -1,0 +1,138 @@
+"""The file of a bus: reserved at once, of one version, and full without harm."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from busway.bus.errors import LayerUnavailable
+from busway.bus.ipc import IPCChannelLayer
+from busway.bus.layer import Send
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small_file_system(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB, in memory."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "busway-test", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small file system")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def fill(directory: Path) -> None:
+    with (directory / "filling").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+def test_the_whole_size_is_reserved_at_once(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=2 * MIB)
+    found = (tmp_path / "bus" / "data.mdb").stat()
+    layer.close()
+    assert found.st_size == 2 * MIB
+    assert found.st_blocks * 512 >= 2 * MIB
+
+
+def test_a_file_system_without_room_is_an_error_with_a_remedy(small_file_system: Path) -> None:
+    with pytest.raises(LayerUnavailable, match=r"no room for a bus of 8 MiB.*smaller 'size'"):
+        IPCChannelLayer(directory=small_file_system / "bus", size=8 * MIB)
+    assert not (small_file_system / "bus" / "data.mdb").exists()
+    IPCChannelLayer(directory=small_file_system / "bus", size=MIB).close()
+
+
+def test_a_full_file_system_is_an_error_with_a_remedy(small_file_system: Path) -> None:
+    fill(small_file_system)
+    with pytest.raises(LayerUnavailable, match=r"no room|cannot be made"):
+        IPCChannelLayer(directory=small_file_system / "bus", size=MIB)
+
+
+def test_a_file_system_that_fills_up_later_does_not_disturb_a_bus(small_file_system: Path) -> None:
+    layer = IPCChannelLayer(directory=small_file_system / "bus", size=MIB)
+    layer.receive(["a"])
+    fill(small_file_system)
+    sent = fill_bus(layer, 10_000)
+    assert sent > 20
+    assert [layer.receive([f"c{n}"])[0] for n in range(sent)] == [f"c{n}" for n in range(sent)]
+    layer.close()
+
+
+def test_no_message_is_lost_when_its_receiver_cannot_be_marked(small_file_system: Path) -> None:
+    layer = IPCChannelLayer(directory=small_file_system / "bus", size=MIB)
+    receiver = layer.receiver()
+    layer.send("work", {"n": 1})
+    fill(small_file_system)
+    with pytest.raises(LayerUnavailable, match="make room"):
+        receiver.exchange((), (), ["work"], 1)
+    (small_file_system / "filling").unlink()
+    assert [d.message for d in receiver.exchange((), (), ["work"], 1).deliveries] == [{"n": 1}]
+    receiver.close()
+    layer.close()
+
+
+def fill_bus(layer: IPCChannelLayer, size: int) -> int:
+    """Send to one channel after another until the bus is full; returns how many it took."""
+    with layer.receiver() as sender:
+        for sent in range(100_000):
+            refused = sender.exchange([Send(f"c{sent}", {"body": bytes(size)})]).refused
+            if refused:
+                error = refused[0].error
+                assert (error.reason, error.limit) == ("memory", layer._open().size // 2)
+                return sent
+    pytest.fail("the bus took everything")
+
+
+@pytest.mark.parametrize("size", [10, 1000, 5000, 100_000])
+def test_a_bus_that_is_full_refuses_and_goes_on(tmp_path: Path, size: int) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=2 * MIB, expiry=1000.0)
+    first = fill_bus(layer, size)
+    assert first * size <= MIB
+    for _ in range(3):
+        for n in range(first):
+            assert layer.receive([f"c{n}"])[0] == f"c{n}"
+        assert fill_bus(layer, size) >= first // 2
+        layer.flush()
+        first = fill_bus(layer, size)
+    layer.close()
+
+
+def test_memory_is_refused_for_one_message_and_not_for_what_is_received(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    fill_bus(layer, 50_000)
+    with layer.receiver() as receiver:
+        outcome = receiver.exchange([Send("x", {"body": bytes(50_000)})], (), ["c0"], 1)
+        assert [refusal.error.reason for refusal in outcome.refused] == ["memory"]
+        assert [delivery.channel for delivery in outcome.deliveries] == ["c0"]
+    layer.close()
+
+
+def test_a_bus_of_another_version_is_refused(tmp_path: Path) -> None:
+    IPCChannelLayer(directory=tmp_path / "bus", size=MIB).close()
+    with lmdb.open(str(tmp_path / "bus"), map_size=MIB) as found, found.begin(write=True) as txn:
+        txn.put(b"v", b"0")
+    with pytest.raises(LayerUnavailable, match=r"format b'0', expected b'1'.*remove it"):
+        IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+
+
+def test_a_file_that_is_no_bus_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bus").mkdir(mode=0o700)
+    (tmp_path / "bus" / "data.mdb").write_bytes(b"something else" * 1000)
+    with pytest.raises(LayerUnavailable, match="remove it"):
+        IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+
+
+def test_a_larger_size_grows_a_bus_that_nobody_uses(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    layer.send("kept", {"n": 1})
+    layer.close()
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=2 * MIB)
+    assert layer.receive(["kept"]) == ("kept", {"n": 1})
+    assert (tmp_path / "bus" / "data.mdb").stat().st_size == 2 * MIB
+    layer.close()

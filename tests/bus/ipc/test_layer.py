@@ -1,0 +1,109 @@
+"""What is particular to the IPC layer: names, URLs, forks and what stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from busway.bus.errors import ConfigurationError
+from busway.bus.ipc import IPCChannelLayer
+from busway.bus.urls import open_layer
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".", "a b", "ä", "x" * 41])
+def test_other_names_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="bus name"):
+        IPCChannelLayer(name, directory=tmp_path / "bus")
+
+
+def test_a_size_too_small_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="at least"):
+        IPCChannelLayer(directory=tmp_path / "bus", size=1000)
+
+
+def test_a_path_too_long_for_sockets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="too long a path"):
+        IPCChannelLayer(directory=tmp_path / ("x" * 100), size=MIB)
+
+
+def test_a_url_gives_name_directory_and_options(tmp_path: Path) -> None:
+    layer = open_layer(f"ipc://chat?directory={tmp_path}/bus&size={MIB}&capacity=7")
+    assert isinstance(layer, IPCChannelLayer)
+    assert (layer.name, layer.directory) == ("chat", tmp_path / "bus")
+    assert layer.policies.default.capacity == 7
+    layer.close()
+
+
+def test_a_url_with_a_path_or_an_unknown_option_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="has a path"):
+        open_layer("ipc://chat/elsewhere")
+    with pytest.raises(ConfigurationError, match="unknown option 'capcity'"):
+        open_layer(f"ipc://chat?directory={tmp_path}/bus&capcity=7")
+
+
+def test_nothing_but_the_messages_stays_behind(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    with layer.receiver() as receiver:
+        layer.send("a", {})
+        receiver.begin(receiver.exchange((), (), ["a"], 1).deliveries[0])
+    layer.close()
+    layer.close()
+    found = {path.name for path in (tmp_path / "bus").rglob("*")}
+    assert found == {"alive", "bells", "marks", "data.mdb", "lock.mdb"}
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import sys; from busway.bus.ipc import IPCChannelLayer as Layer\n"
+        f"layer = Layer(directory={str(tmp_path / 'bus')!r}, size={MIB})\n"
+        "receiver = layer.receiver(); receiver.exchange((), (), ['a'], 1, wake_below=1)\n"
+        "print('ready', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert len(list((tmp_path / "bus" / "bells").iterdir())) == 1
+        process.kill()
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    assert list((tmp_path / "bus" / "bells").iterdir()) == []
+    assert len(list((tmp_path / "bus" / "alive").iterdir())) == 1
+    layer.close()
+
+
+def test_a_forked_child_goes_on_as_a_process_of_its_own(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    layer.send("from-parent", {"n": 1})
+    child = os.fork()
+    if not child:  # pragma: no cover  (in the child)
+        code = 1
+        try:
+            if layer.receive(["from-parent"]) == ("from-parent", {"n": 1}):
+                layer.send("from-child", {"n": 2})
+                layer.close()
+                code = 0
+        finally:
+            os._exit(code)
+    signal.alarm(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert layer.receive(["from-child"]) == ("from-child", {"n": 2})
+    with layer.receiver() as receiver:
+        receiver.exchange((), (), ["x"], 1, wake_below=1)
+        layer.send("x", {"n": 3})
+        assert receiver.wait(5)
+    layer.close()
+
+
+def test_layers_of_one_process_share_a_bus(tmp_path: Path) -> None:
+    first = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    second = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    first.send("a", {"n": 1})
+    first.close()
+    assert second.receive(["a"]) == ("a", {"n": 1})
+    second.close()
