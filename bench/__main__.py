@@ -80,6 +80,8 @@ def _measure(options: argparse.Namespace, console: Console) -> Results:
         if not options.peer or contestant.name in options.peer
     ]
     results = Results(machine.describe())
+    if machine.is_busy():
+        console.print("[yellow]This machine is busy with something else: figures will be rough.")
     able = _able(contestants, console)
     schedule = Schedule(cases, able, QUICK if options.quick else FULL)
     with Live(console, len(schedule)) as live:

@@ -10,7 +10,15 @@ from pathlib import Path
 from bench import peers
 
 # Packages whose version matters to the figures.
-_PEERS = ("channels", "channels_redis", "django", "daphne", "uvicorn", "uvloop", "websockets")
+_PEERS = (
+    *("channels", "channels_redis", "redis", "django"),
+    *("daphne", "uvicorn", "uvloop", "websockets"),
+)
+
+
+def is_busy() -> bool:
+    """Whether others use so much of the processor that figures will be rough."""
+    return os.getloadavg()[0] > 0.25 * (os.cpu_count() or 1)
 
 
 def describe() -> dict[str, str]:
@@ -23,7 +31,7 @@ def describe() -> dict[str, str]:
         "Python": platform.python_version(),
         "Busway": _busway(),
         "Peers": ", ".join(f"{name} {peers.versions()[name]}" for name in _PEERS),
-        "Redis": _redis(),
+        "Redis server": _redis(),
     }
 
 

@@ -11,7 +11,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
 
 # Seconds over which a process must be idle to count as at rest.
-_REST_S = 0.2
+_REST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)

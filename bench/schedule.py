@@ -32,7 +32,7 @@ class Plan:
 
 
 FULL = Plan(Effort(1.5), Effort(0.5), rounds=3)
-QUICK = Plan(Effort(0.6, full=False), Effort(0.3, full=False), rounds=1)
+QUICK = Plan(Effort(0.5, full=False), Effort(0.2, full=False), rounds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class BuswayIpc(Contestant):
     def obstacle(self) -> str | None:
         if _COMMAND.exists():
             return None
-        return "Busway is not installed beside this Python; run: make install"
+        return "Busway is not installed beside this Python; use: make bench"
 
     @contextmanager
     def running(self) -> Iterator[Service]:
