@@ -29,6 +29,9 @@ def main() -> int:
     """Run the benchmark; the exit status is 1 when something could not be measured."""
     options = _options()
     console = Console()
+    if options.report and not _RAW.exists():
+        console.print("[red]There are no results yet: run the benchmark without --report first.")
+        return 1
     if options.report:
         _publish(Results.load(_RAW), console)
         return 0
