@@ -24,6 +24,8 @@ from struct import Struct
 
 import msgspec
 
+from busway.bus.codec import Envelope
+
 FIRST_INDEX = 1 << 32
 """Where queues begin: in the middle, so that messages can be put back in front."""
 
@@ -97,6 +99,24 @@ class TargetRecord(msgspec.Struct, array_like=True, gc=False):
     members: int
     expires: float
 
+
+FORMAT = blake2b(
+    repr(
+        [
+            (kind.__name__, kind.__struct_fields__)
+            for kind in (
+                Envelope,
+                ChannelRecord,
+                LaneRecord,
+                HoldRecord,
+                SubscriptionRecord,
+                TargetRecord,
+            )
+        ]
+    ).encode(),
+    digest_size=4,
+).hexdigest()
+"""Changes when the records do: processes with different ones cannot share a store."""
 
 decode_channel = msgspec.msgpack.Decoder(ChannelRecord).decode
 decode_lane = msgspec.msgpack.Decoder(LaneRecord).decode

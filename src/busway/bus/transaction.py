@@ -190,9 +190,9 @@ class Transaction:
                     return
 
     def pass_on(self, name: str) -> None:
-        """Wake another sleeper for what still waits on a subscription's channels."""
+        """Wake another sleeper, of any subscription, for what waits on this one's channels."""
         record = self.subscription(name)
-        if record is not None and record.waiting:
+        if record is not None:
             for channel in record.channels:
                 found = self.channel(channel)
                 if found.tail > found.head:

@@ -1,6 +1,7 @@
 """The file of a bus: reserved at once, of one version, and full without harm."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from busway.bus.errors import LayerUnavailable
 from busway.bus.ipc import IPCChannelLayer
+from busway.bus.ipc.processes import Presence
 from busway.bus.layer import Send
 
 MIB = 1 << 20
@@ -113,12 +115,41 @@ def test_memory_is_refused_for_one_message_and_not_for_what_is_received(tmp_path
     layer.close()
 
 
-def test_a_bus_of_another_version_is_refused(tmp_path: Path) -> None:
+def pretend_another_version(directory: Path) -> None:
+    with lmdb.open(str(directory), map_size=MIB) as found, found.begin(write=True) as txn:
+        txn.put(b"v", b"other")
+        txn.put(b"cwork", b"not a record")
+
+
+def test_a_bus_that_another_version_left_begins_anew(tmp_path: Path) -> None:
     IPCChannelLayer(directory=tmp_path / "bus", size=MIB).close()
-    with lmdb.open(str(tmp_path / "bus"), map_size=MIB) as found, found.begin(write=True) as txn:
-        txn.put(b"v", b"0")
-    with pytest.raises(LayerUnavailable, match=r"format b'0', expected b'1'.*remove it"):
+    pretend_another_version(tmp_path / "bus")
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    assert layer.receive(["work"]) == (None, None)
+    assert layer.statistics().messages_count == 0
+    layer.close()
+
+
+def test_a_bus_that_another_version_uses_is_refused(tmp_path: Path) -> None:
+    IPCChannelLayer(directory=tmp_path / "bus", size=MIB).close()
+    pretend_another_version(tmp_path / "bus")
+    presence = Presence(tmp_path / "bus", "somebody")
+    with pytest.raises(LayerUnavailable, match=r"another version.*stop what uses it"):
         IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    presence.close()
+
+
+def test_a_bus_in_use_keeps_its_size(tmp_path: Path) -> None:
+    first = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    code = (
+        "from busway.bus.ipc import IPCChannelLayer as Layer\n"
+        f"layer = Layer(directory={str(tmp_path / 'bus')!r}, size={4 * MIB})\n"
+        "layer.send('a', {'n': 1}); layer.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert (tmp_path / "bus" / "data.mdb").stat().st_size == MIB
+    assert first.receive(["a"]) == ("a", {"n": 1})
+    first.close()
 
 
 def test_a_file_that_is_no_bus_is_refused(tmp_path: Path) -> None:

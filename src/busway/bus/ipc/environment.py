@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
+from typing import Any
 
 import lmdb
 
 from busway.bus.errors import LayerUnavailable
 from busway.bus.ipc.directory import free_space
+from busway.bus.ipc.processes import somebody_lives
+from busway.bus.records import FORMAT
 from busway.bus.transaction import StoreFull
 
-FORMAT = b"1"
-"""Version of the records; a bus of another version is refused."""
-
+_FORMAT = FORMAT.encode()
 _FORMAT_KEY = b"v"
 _LOCK_SIZE = 64 * 1024
 
@@ -43,14 +44,10 @@ class Environment:
                 mode=0o600,
                 max_readers=8,
             )
+            self._main = self._lmdb.open_db(None)
             with self._lmdb.begin(write=True) as txn:
-                if not txn.put(_FORMAT_KEY, FORMAT, overwrite=False):
-                    found = txn.get(_FORMAT_KEY)
-                    if found != FORMAT:
-                        raise LayerUnavailable(
-                            f"the bus in {directory} has format {found!r}, expected "
-                            f"{FORMAT!r}; stop what uses it and remove it"
-                        )
+                if txn.get(_FORMAT_KEY) != _FORMAT:
+                    _start_anew(directory, txn, self._main)
         except lmdb.Error as error:
             raise LayerUnavailable(
                 f"the bus in {directory} cannot be opened: {error}; stop what uses it and remove it"
@@ -58,7 +55,6 @@ class Environment:
         # What is live may take half of it: the rest is for copies under way and for pages
         # that are free but scattered.
         self._limit = self.size // 2
-        self._main = self._lmdb.open_db(None)
 
     def transaction(self) -> "StoreTransaction":
         """Return a transaction to enter with `with`."""
@@ -155,6 +151,8 @@ def _reserve(directory: Path, size: int) -> int:
     """
     data = directory / "data.mdb"
     new = not data.exists()
+    if not new and somebody_lives(directory):
+        return data.stat().st_size  # others have mapped it as it is
     try:
         if new:
             # Without a map for writing, so that a full file system is an error here.
@@ -171,6 +169,17 @@ def _reserve(directory: Path, size: int) -> int:
             "give a smaller 'size' or another 'directory'"
         ) from error
     return size
+
+
+def _start_anew(directory: Path, txn: lmdb.Transaction, table: Any) -> None:
+    """Drop everything: no message outlives the version of Busway that wrote it."""
+    if txn.stat(table)["entries"] and somebody_lives(directory):
+        raise LayerUnavailable(
+            f"the bus in {directory} is in use by another version of Busway; stop what uses it, "
+            "or give this one another name"
+        )
+    txn.drop(table, delete=False)
+    txn.put(_FORMAT_KEY, _FORMAT)
 
 
 def _allocate(path: Path, size: int) -> None:

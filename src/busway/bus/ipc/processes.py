@@ -79,6 +79,15 @@ def dead_processes(directory: Path) -> Iterator[str]:
                 path.unlink(missing_ok=True)
 
 
+def somebody_lives(directory: Path) -> bool:
+    """Say whether any process is on the bus."""
+    for path in (directory / "alive").iterdir():
+        with _claim(path) as dead:
+            if not dead and path.exists():
+                return True
+    return False
+
+
 def remove_files(directory: Path, process: str) -> None:
     """Remove the bells and marks of a process."""
     for child in ("bells", "marks"):
