@@ -239,6 +239,18 @@ class LanesAtWork(Topic):
         reader.exchange((), held)
         assert numbers(task.result()) == [2]
 
+    def test_a_reader_that_holds_nothing_is_woken_for_the_rest_of_a_lane(self, bus: Bus) -> None:
+        layer = bus.layer(policies=POLICIES)
+        reader = layer.reader()
+        reader.exchange([ordered(n) for n in range(3)])
+        found: list[Delivery] = []
+        while len(found) < 3:
+            outcome = reader.exchange((), (), ["lanes.a"], 5, wake_below=5, hold=False)
+            found += outcome.deliveries
+            if len(found) < 3:
+                reader.sleep()
+        assert numbers(found) == [0, 1, 2]
+
     def test_threads_handle_each_lane_in_order_and_one_at_a_time(self, bus: Bus) -> None:
         layer = bus.layer(policies={"lanes.*": {"ordering": "key", "lane_capacity": 50}})
         log = Log()

@@ -7,6 +7,7 @@ from busway.bus.conformance import (
     holding,
     lanes,
     limits,
+    machine,
     processes,
     queues,
     timing,
@@ -47,5 +48,6 @@ class Suite(
     accounts.Flush,
     processes.Processes,
     processes.Deaths,
+    machine.Machine,
 ):
     """All tests of the contract; a subclass defines the fixture `layer_factory`."""

@@ -274,6 +274,29 @@ class Conservation(Topic):
         second = next(filter(Reader.is_woken, readers))
         assert [each.message["n"] for each in second.take("work")] == [1]
 
+    def test_a_woken_receiver_that_turns_away_wakes_one_that_listens_to_more(
+        self, bus: Bus
+    ) -> None:
+        layer = bus.layer()
+        first, second = layer.reader(), layer.reader()
+        first.listen("work")
+        second.listen("other", "work")
+        layer.send("work", {"n": 1})
+        for reader, another in ((first, second), (second, first)):
+            if reader.is_woken() and not another.is_woken():
+                reader.close()
+                assert len(another.fetch("work")) == 1
+                return
+        pytest.fail("one of the two was to be woken")
+
+    def test_a_receiver_that_takes_less_than_it_could_is_woken_for_the_rest(self, bus: Bus) -> None:
+        layer = bus.layer()
+        reader = layer.reader()
+        reader.exchange([Send("work", {"n": n}) for n in range(3)])
+        outcome = reader.exchange((), (), ["work"], 1, wake_below=5)
+        assert len(outcome.deliveries) == 1
+        assert len(reader.fetch("work")) == 2
+
     def test_a_sleeper_that_turns_away_unwoken_is_not_rung(self, bus: Bus) -> None:
         layer = bus.layer()
         first, second = layer.reader(), layer.reader()
@@ -365,9 +388,9 @@ class Crowds(Topic):
         total, found = 4 * 60, list[int]()
         lock = threading.Lock()
 
-        def send(first: int) -> None:
+        def send(first: int, count: int) -> None:
             sender = layer.reader()
-            for n in range(first, first + 60):
+            for n in range(first, first + count):
                 while sender.exchange([Send("crowd", {"n": n})], wake_below=1).refused:
                     sender.sleep()
 
@@ -381,10 +404,11 @@ class Crowds(Topic):
 
         with promptly():
             receivers = [Task(receive) for _ in range(4)]
-            for sender in [Task(partial(send, start)) for start in range(0, total, 60)]:
+            senders = [Task(partial(send, start, 60)) for start in range(0, total, 60)]
+            for sender in senders:
                 sender.result()
             for _ in receivers:
-                layer.send("crowd", {"n": -1})
+                send(-1, 1)
             for receiver in receivers:
                 receiver.result()
         assert sorted(found) == list(range(total))
