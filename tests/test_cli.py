@@ -30,6 +30,12 @@ from services import Service
 COMMANDS = sorted(busway.commands)
 
 
+@pytest.fixture(autouse=True)
+def _own_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave alone the bus that the user of this machine may have."""
+    monkeypatch.setenv("BUSWAY_LAYER", f"ipc://test?directory={tmp_path}/bus&size=4194304")
+
+
 def run(*arguments: str) -> tuple[int, str]:
     """Run the command line in this process; returns its exit status and all of its output."""
     result = CliRunner().invoke(busway, arguments)

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -231,6 +232,35 @@ def test_a_port_in_use_is_one_line_and_the_first_service_goes_on(
     assert ask(client)[0] == "first"
 
 
+WAITER = """
+from pathlib import Path
+from busway import route
+
+def wait(message):
+    print("waiting", flush=True)
+    message.reply_channel.send({"status": 200, "content": Path("answer").read_bytes()})
+
+routing = [route("http.request", wait)]
+"""
+"""A service whose answer is read from a named pipe."""
+
+
+def test_a_request_under_way_is_answered_after_ctrl_c(start: Start, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "answer")
+    echo = start("--workers", "1", "-v", "2", code=WAITER)
+    assert echo.address
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(echo.get)
+        echo.service.expect("waiting")
+        # As a terminal does it: every process of the group gets the signal.
+        os.killpg(echo.service.pid, signal.SIGINT)
+        echo.service.expect("stopping")
+        (tmp_path / "answer").write_text("late but here")
+        assert answer.result() == "late but here"
+    assert echo.service.ended() == 0
+    echo.service.all_ended()
+
+
 SLEEPER = """
 import threading
 from busway import route
@@ -244,7 +274,7 @@ routing = [route("http.request", sleep)]
 
 
 def test_a_consumer_that_never_ends_is_killed_after_the_grace(start: Start) -> None:
-    echo = start("--workers", "1", "--grace", "1.5", "--shutdown-timeout", "0.5", code=SLEEPER)
+    echo = start("--workers", "1", "--grace", "1.5", code=SLEEPER)
     host, port = echo.address
     with socket.create_connection((host, port)) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -71,9 +71,17 @@ async def _supervise(values: dict[str, Any], sockets: list[socket.socket]) -> in
 
 
 def _web_specs(values: dict[str, Any], sockets: list[socket.socket]) -> Iterable[ChildSpec]:
+    # Half of the time to stop is the most that finishing may take: workers stop after.
+    shutdown = min(values["shutdown_timeout"], values["grace"] / 2)
     for number in range(1, values["web"] + 1):
         fd = sockets[(number - 1) % len(sockets)].fileno()
-        own = {"fd": fd, "host": None, "port": None, "unix_socket": None}
+        own = {
+            "fd": fd,
+            "host": None,
+            "port": None,
+            "unix_socket": None,
+            "shutdown_timeout": shutdown,
+        }
         name = "web" if values["web"] == 1 else f"web {number}"
         yield _spec(name, web, values | own, fds=(fd,))
 
