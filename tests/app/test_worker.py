@@ -25,6 +25,7 @@ from busway import (
     route,
     route_class,
 )
+from busway.app.commits import MAX_WAITING
 from busway.app.context import set_layer
 from busway.app.endings import MAX_TRIES
 from busway.app.worker import select_channels
@@ -313,16 +314,20 @@ class TestFullChannels:
     ) -> None:
         monkeypatch.setattr("busway.app.commits.PATIENCE", 0.05)
 
+        many = MAX_WAITING + 50  # so many that no messages are taken meanwhile
+
         def fill(message: Message) -> None:
-            for n in range(3):
+            for n in range(many):
                 Channel("narrow").send({"n": n})
 
         with working(layer, [route("jobs", fill), route("more", echo)]) as worker:
             peer.send("jobs")
-            wait_until(lambda: worker.statistics().dropped == 2)
+            wait_until(lambda: worker.statistics().dropped == many - 1)
+            started = time.monotonic()
             peer.send("more", n=1)
             assert peer.receive() == {"n": 1}
-        assert "dropped 2 message(s) for narrow" in caplog.text
+            assert time.monotonic() - started < 4.0  # not when the layer looks for the lost
+        assert f"dropped {many - 1} message(s) for narrow" in caplog.text
         assert layer.receive(["narrow"])[1] == {"n": 0}
         assert layer.receive(["narrow"])[1] is None
 

@@ -141,18 +141,20 @@ class Committer:
     ) -> Generator[_Request, Outcome, list[Delivery]]:
         """Yield the exchanges to make; what the last one took is returned."""
         results = list(self.finished)
-        if len(self._waiting) > MAX_WAITING:
-            limit = 0
-        try:
-            outcome = yield self._request(results, limit, unbegun)
-        except UsageError:
-            # A consumer sent what the layer does not take, and nothing was applied: find it.
-            for result in results:
-                yield from self._commit_alone(result)
-            results = []
-            outcome = yield self._request(results, limit, unbegun)
-        self._settle(results, outcome)
-        return outcome.deliveries
+        while True:
+            allowed = 0 if len(self._waiting) > MAX_WAITING else limit
+            try:
+                outcome = yield self._request(results, allowed, unbegun)
+            except UsageError:
+                # A consumer sent what the layer does not take, and nothing was applied: find it.
+                for result in results:
+                    yield from self._commit_alone(result)
+                results = []
+                continue
+            self._settle(results, outcome)
+            if allowed == limit or len(self._waiting) > MAX_WAITING:
+                return outcome.deliveries
+            results, unbegun = [], ()
 
     def _commit_alone(self, result: Result) -> Generator[_Request, Outcome, None]:
         """Commit one result; if it cannot be sent, its consumer counts as failed."""

@@ -197,6 +197,10 @@ class Worker:
             for wanted in before:
                 signal.signal(wanted, signal.SIG_DFL)
             self.stop()
+            logger.info(
+                "stopping on %s: finishing what is running; a second one ends it at once",
+                signal.Signals(number).name,
+            )
 
         before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
