@@ -14,9 +14,7 @@ MIB = 1 << 20
 
 
 def test_a_new_directory_is_for_its_user_alone(tmp_path: Path) -> None:
-    made = make_private(tmp_path / "bus")
-    assert made.stat().st_mode & 0o777 == 0o700
-    assert {child.name for child in made.iterdir()} == {"alive", "bells", "marks"}
+    assert make_private(tmp_path / "bus").stat().st_mode & 0o777 == 0o700
 
 
 def test_files_of_a_bus_are_for_their_user_alone(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from busway.bus.errors import ConfigurationError
-from busway.bus.ipc import IPCChannelLayer
+from busway.bus.ipc import IPCChannelLayer, directory
 from busway.bus.urls import open_layer
 
 MIB = 1 << 20
@@ -98,6 +100,46 @@ def test_a_forked_child_goes_on_as_a_process_of_its_own(tmp_path: Path) -> None:
         layer.send("x", {"n": 3})
         assert receiver.wait(5)
     layer.close()
+
+
+@pytest.fixture
+def shared_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Let buses without a directory live below a directory of this test."""
+    with TemporaryDirectory(prefix="busway-") as path:
+        monkeypatch.setattr(directory, "SHARED_MEMORY", Path(path))
+        yield Path(path) / f"busway-{os.geteuid()}"
+
+
+def test_the_last_process_removes_an_empty_bus(shared_memory: Path) -> None:
+    first, second = IPCChannelLayer("passing", size=MIB), IPCChannelLayer("passing", size=MIB)
+    first.send("a", {})
+    first.close()
+    assert second.receive(["a"]) == ("a", {})
+    second.close()
+    assert list(shared_memory.iterdir()) == []
+
+
+def test_a_bus_with_messages_stays(shared_memory: Path) -> None:
+    layer = IPCChannelLayer("staying", size=MIB)
+    layer.send("a", {"n": 1})
+    layer.close()
+    layer = IPCChannelLayer("staying", size=MIB)
+    assert layer.receive(["a"]) == ("a", {"n": 1})
+    layer.close()
+    assert list(shared_memory.iterdir()) == []
+
+
+def test_layers_that_come_and_go_at_once_find_each_other(shared_memory: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from busway.bus.ipc import IPCChannelLayer as Layer, directory\n"
+        f"directory.SHARED_MEMORY = Path({str(shared_memory.parent)!r})\n"
+        "for n in range(50):\n"
+        f"    layer = Layer('busy', size={MIB}); layer.send('a', {{}}); layer.receive(['a'])\n"
+        "    layer.close()\n"
+    )
+    crowd = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait(60) for process in crowd] == [0, 0, 0]
 
 
 def test_layers_of_one_process_share_a_bus(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def free_space(place: Path) -> int:
 
 
 def make_private(path: Path) -> Path:
-    """Make `path` and what it needs, for this user alone; returns it.
+    """Make the directory `path` for this user alone; returns it.
 
     Raises `LayerUnavailable` when it, or the directory of this user above it, is somebody
     else's or open to others.
@@ -62,9 +62,13 @@ def make_private(path: Path) -> Path:
                 "give a 'directory' that this user may write"
             ) from error
         _check_private(part, found)
+    return path
+
+
+def make_places(path: Path) -> None:
+    """Make what the directory of a bus has in it. Called under its lock."""
     for child in ("alive", "bells", "marks"):
         (path / child).mkdir(mode=0o700, exist_ok=True)
-    return path
 
 
 def _check_private(path: Path, found: os.stat_result) -> None:

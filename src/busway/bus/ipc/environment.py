@@ -1,7 +1,9 @@
 """The LMDB environment of a bus, and its transactions as stores."""
 
+import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
@@ -11,8 +13,8 @@ from typing import Any
 import lmdb
 
 from busway.bus.errors import LayerUnavailable
-from busway.bus.ipc.directory import free_space
-from busway.bus.ipc.processes import somebody_lives
+from busway.bus.ipc.directory import free_space, make_places, make_private
+from busway.bus.ipc.processes import Presence, somebody_lives
 from busway.bus.records import FORMAT
 from busway.bus.transaction import StoreFull
 
@@ -68,6 +70,11 @@ class Environment:
     def pause(self) -> lmdb.Transaction:
         """Keep all others out until the transaction that is returned is aborted."""
         return self._lmdb.begin(write=True)
+
+    def is_empty(self) -> bool:
+        """Say whether there are neither messages nor group members."""
+        with self.transaction() as store:
+            return not any(next(store.scan(table), None) for table in (b"m", b"b", b"d", b"g"))
 
     def abandon(self) -> None:
         """Close a forked child's copy, and leave the parent's as it is."""
@@ -195,28 +202,52 @@ _open: dict[Path, Environment] = {}
 _pauses: list[lmdb.Transaction] = []
 
 
-def acquire(directory: Path, size: int) -> Environment:
-    """Return the environment in `directory`; LMDB wants only one of each in a process."""
-    with _lock:
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from making, growing or removing the bus in `directory`."""
+    while True:
+        make_private(directory)
+        fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if directory.exists() and os.path.samestat(os.fstat(fd), directory.stat()):
+                make_places(directory)
+                yield
+                return
+            # It was removed while we waited for it.
+        finally:
+            os.close(fd)
+
+
+def acquire(directory: Path, size: int, process: str) -> tuple[Environment, Presence]:
+    """Return the environment in `directory`, and the presence of `process` there."""
+    with _lock, _locked(directory):
+        # LMDB wants each file opened once in a process.
         environment = _open.get(directory)
         if environment is None:
-            fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                environment = _open[directory] = Environment(directory, size)
-            finally:
-                os.close(fd)
+            environment = Environment(directory, size)
+        presence = Presence(directory, process)
+        _open[directory] = environment
         environment.users += 1
-        return environment
+        return environment, presence
 
 
-def release(environment: Environment) -> None:
-    """Say that one user of an environment is done with it; the last one closes it."""
-    with _lock:
+def release(environment: Environment, presence: Presence, *, keep: bool) -> None:
+    """Leave the bus. The last user in a process closes the environment.
+
+    Unless `keep`, the last process of all removes a bus that has nothing in it.
+    """
+    directory = environment.directory
+    with _lock, _locked(directory):
+        presence.close()
         environment.users -= 1
-        if not environment.users:
-            _open.pop(environment.directory, None)
-            environment.close()
+        if environment.users:
+            return
+        del _open[directory]
+        unused = not keep and environment.is_empty() and not somebody_lives(directory)
+        environment.close()
+        if unused:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _before_fork() -> None:

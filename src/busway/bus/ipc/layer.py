@@ -14,13 +14,12 @@ from urllib.parse import unquote, urlsplit
 from busway.bus import names
 from busway.bus.bell import Bell
 from busway.bus.burial import bury
-from busway.bus.errors import ConfigurationError, LayerClosed, LayerUnavailable
+from busway.bus.errors import ConfigurationError, LayerClosed
 from busway.bus.groups import LocalGroups
 from busway.bus.ipc import environment
 from busway.bus.ipc.directory import find_directory, make_private
 from busway.bus.ipc.environment import Environment
 from busway.bus.ipc.processes import (
-    Presence,
     Ringer,
     SharedMark,
     bind_bell,
@@ -89,6 +88,7 @@ class IPCChannelLayer(StoredLayer):
                 f"expected at most {_LONGEST_SOCKET_PATH - _RECEIVER_LENGTH - 7} bytes"
             )
         self._size = size
+        self._keep = directory is not None
         self._opening = RLock()
         self._environment: Environment | None = None
         self._open()
@@ -111,14 +111,10 @@ class IPCChannelLayer(StoredLayer):
             if self._closed:
                 raise LayerClosed("channel layer")
             if self._environment is None:
-                opened = environment.acquire(self.directory, self._size)
-                try:
-                    self._presence = Presence(self.directory, self.process)
-                except LayerUnavailable:
-                    environment.release(opened)
-                    raise
+                self._environment, self._presence = environment.acquire(
+                    self.directory, self._size, self.process
+                )
                 self._ringer = Ringer(self.directory)
-                self._environment = opened
             return self._environment
 
     def transaction(self) -> AbstractContextManager[Store]:
@@ -156,7 +152,10 @@ class IPCChannelLayer(StoredLayer):
         self._ringer.ring(dict.fromkeys(step.rings))
 
     def close(self) -> None:
-        """Leave the bus; messages stay in it, but for those addressed to this process."""
+        """Leave the bus; messages stay in it, but for those addressed to this process.
+
+        The last process removes a bus that is empty, unless its directory was given.
+        """
         with self._opening:
             if self._closed:
                 return
@@ -169,10 +168,9 @@ class IPCChannelLayer(StoredLayer):
                 bury(step, self.process, {})
                 step.finish()
             self._ringer.ring(dict.fromkeys(step.rings))
-            self._presence.close()
-            remove_files(self.directory, self.process)
             self._ringer.close()
-            environment.release(opened)
+            remove_files(self.directory, self.process)
+            environment.release(opened, self._presence, keep=self._keep)
 
     def _after_fork(self) -> None:
         """Go on as a new process, which opens the bus when it needs it."""
