@@ -56,8 +56,11 @@ def nothing(_: Message) -> Sequence[Message]:
 class Worker:
     """Takes messages in a thread, does what its script says, and remembers what it got."""
 
-    def __init__(self, layer: ChannelLayer, script: Mapping[str, Script] | None = None) -> None:
+    def __init__(
+        self, layer: ChannelLayer, script: Mapping[str, Script] | None = None, *, batch: int = 20
+    ) -> None:
         self.layer = layer
+        self._batch = batch
         self.script: dict[str, Script] = {
             "websocket.connect": accept,
             "websocket.receive": echo,
@@ -76,7 +79,7 @@ class Worker:
         operations: list[Operation] = []
         done: list[Delivery] = []
         while not self._stop:
-            outcome = self._receiver.exchange(operations, done, CHANNELS, 20, wake_below=1)
+            outcome = self._receiver.exchange(operations, done, CHANNELS, self._batch, wake_below=1)
             operations = [refusal.operation for refusal in outcome.refused]
             done = outcome.deliveries
             if not done and not operations:
@@ -277,6 +280,13 @@ class RawClient:
             self._more()
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         return head
+
+    def read_line(self) -> bytes:
+        """Return a line, without its end."""
+        while b"\r\n" not in self._buffer:
+            self._more()
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line
 
     def read_all(self) -> bytes:
         """Return everything until the server ends the connection."""

@@ -84,7 +84,7 @@ class ASGIWebSocket(WebSocketConnection):
             event = await self._receive()
             self.pinged = 0.0
             if event["type"] == "websocket.disconnect":
-                self.lost(event.get("code") or 1005, event.get("reason") or "")
+                self.lost(int(event.get("code") or 1005), event.get("reason") or "")
                 self._finish()
                 return
             text = event.get("text")

@@ -48,7 +48,7 @@ class Bus:
         layer: ChannelLayer,
         channels: Sequence[str],
         deliver: Callable[[Delivery], int],
-        delivered: Callable[[], None],
+        finished: Callable[[], None],
         *,
         limit: int = 500,
         budget: int = 20_000,
@@ -57,14 +57,14 @@ class Bus:
 
         Args:
             deliver: called with each delivery; returns how many connections it was for.
-            delivered: called when no more deliveries follow in this tick.
+            finished: called when a tick's exchange and deliveries are over.
             limit: messages that one exchange takes.
             budget: connections that are written to before other events have their turn.
         """
         self._layer = layer
         self._channels = tuple(channels)
         self._deliver = deliver
-        self._delivered = delivered
+        self._finished = finished
         self._limit = limit
         self._budget = budget
         self._operations: list[Send | Leave] = []
@@ -120,6 +120,11 @@ class Bus:
         source.waiting = None
         self._stalled.pop(source, None)
 
+    def wake(self) -> None:
+        """Exchange at the end of this tick even if there is nothing to send."""
+        if not self._scheduled:
+            self._schedule()
+
     async def flushed(self) -> None:
         """Wait until what was posted before was accepted, or its source told of the refusal."""
         future = self._loop.create_future()
@@ -145,8 +150,7 @@ class Bus:
     def _begin_round(self) -> None:
         """Exchange at the end of this tick, and try again what was refused, once each."""
         self._round = len(self._stalled)
-        if not self._scheduled:
-            self._schedule()
+        self.wake()
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -171,7 +175,10 @@ class Bus:
             self._inbox.extend(deliveries)
             if len(deliveries) == limit and not self._scheduled:
                 self._schedule()
+        if limit:
             self._hand_out()
+        else:
+            self._finished()
 
     def _exchange(
         self, operations: Sequence[Send | Leave], sources: Sequence[Source | None], limit: int
@@ -266,7 +273,7 @@ class Bus:
             while inbox and left > 0:
                 left -= deliver(inbox.popleft())
         finally:
-            self._delivered()
+            self._finished()
             if inbox:
                 self._loop.call_soon(self._hand_out_rest)
 

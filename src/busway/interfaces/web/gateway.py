@@ -47,9 +47,11 @@ class Gateway:
         """What was refused, cut or dropped, by reason."""
         self.unwritten: list[WebSocketConnection] = []
         """Connections that have frames to write at the end of this tick."""
+        self.greedy: list[WebSocketConnection] = []
+        """Connections that have sent so much in this tick that they are not read any more."""
         self.log = AccessLog(enabled=self.options.access_log)
         self.wheel = Wheel()
-        self.bus = Bus(layer, (self.prefix,), self._deliver, self._flush)
+        self.bus = Bus(layer, (self.prefix,), self._deliver, self._finish)
         self.running = False
         self._ids = 0
 
@@ -122,11 +124,16 @@ class Gateway:
             connection.deliver(delivery.message)
         return 1
 
-    def _flush(self) -> None:
-        """Write what the deliveries of this tick came to: a system call a connection."""
-        unwritten, self.unwritten = self.unwritten, []
-        for connection in unwritten:
-            connection.flush()
+    def _finish(self) -> None:
+        """End a tick: write what its deliveries came to, with a system call a connection."""
+        if self.unwritten:
+            unwritten, self.unwritten = self.unwritten, []
+            for connection in unwritten:
+                connection.flush()
+        if self.greedy:
+            greedy, self.greedy = self.greedy, []
+            for connection in greedy:
+                connection.go_on()
 
     def _fan_out(self, delivery: Delivery) -> None:
         """Hand a group message to this process's members; it is parsed and encoded once."""

@@ -101,16 +101,23 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, and end what is there in bounded time."""
         loop = asyncio.get_running_loop()
-        cut = loop.call_later(self._options.shutdown_timeout / 2, self._cut)
+        timeout = self._options.shutdown_timeout
+        timers = (loop.call_later(timeout / 2, self._cut), loop.call_later(timeout, self._abort))
         try:
             await super().shutdown(sockets=sockets)
         finally:
-            cut.cancel()
+            for timer in timers:
+                timer.cancel()
 
     def _cut(self) -> None:
         """End what has not ended by itself: requests without an answer, streams."""
         for connection in list(self.application.gateway.connections.values()):
             connection.shut_down()
+
+    def _abort(self) -> None:
+        """End the transports of clients that do not."""
+        for protocol in list(self.server_state.connections):
+            cast("WebSocketProtocol | HTTPProtocol", protocol).abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -84,6 +84,10 @@ class HTTPProtocol(HttpToolsProtocol):
         else:
             self._refuse(400, msg.encode())
 
+    def abort(self) -> None:
+        """End the transport at once."""
+        self.transport.abort()
+
     def expire(self, now: float) -> None:
         """See `timers.Timed`: the head of a request did not come in time."""
         self.gateway.count("slow request head")

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _PING = encode(PING, b"")
 
+_GREEDY = 32 * 1024
+"""Bytes in one read after which a client has to wait for the next tick."""
+
 
 def find_gateway(config: Config) -> "Gateway":
     """Return the gateway of uvicorn's application, under any middleware around it."""
@@ -79,6 +82,8 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
             self._take_handshake(data)
             return
         self.pinged = 0.0
+        if len(data) >= _GREEDY:
+            self.hesitate()
         for opcode, payload in reader.feed(data):
             if TEXT <= opcode <= BINARY:
                 self.received(payload)

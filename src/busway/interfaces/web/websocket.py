@@ -154,6 +154,18 @@ class WebSocketConnection(ABC):
             return
         self._forward(payload)
 
+    def hesitate(self) -> None:
+        """Read no more in this tick: the bus is to say first whether it has room for so much."""
+        if self.state is WS.OPEN:
+            self.pause_reading()
+            self.gateway.greedy.append(self)
+            self.gateway.bus.wake()
+
+    def go_on(self) -> None:
+        """Read again after `hesitate`, unless there was no room."""
+        if self.waiting is None or self.state is not WS.OPEN:
+            self.resume_reading()
+
     def lost(self, code: int = 1006, reason: str = "") -> None:
         """Note that the transport has ended."""
         self.step(WSEvent.LOST, Ending(code, reason))

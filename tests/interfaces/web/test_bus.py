@@ -1,0 +1,133 @@
+"""The bus side: batches, order under refusal, and one bad message among good ones."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from busway.bus.errors import BuswayError
+from busway.bus.layer import ChannelLayer, Delivery, Send
+from busway.bus.memory import MemoryChannelLayer
+from busway.interfaces.web.bus import Bus
+
+
+class Sender:
+    """Something that sends, and is patient."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting: deque[Send] | None = None
+        self.failed: list[BuswayError] = []
+        self.was_drained = asyncio.Event()
+
+    def message(self, number: int) -> Send:
+        return Send("websocket.receive", {"reply_channel": self.name, "number": number})
+
+    def refused(self, send: Send, error: BuswayError) -> bool:
+        return True
+
+    def impossible(self, send: Send, error: BuswayError) -> None:
+        self.failed.append(error)
+
+    def drained(self) -> None:
+        self.was_drained.set()
+
+
+@asynccontextmanager
+async def running(
+    layer: ChannelLayer, got: list[Delivery], *, limit: int = 500, budget: int = 20_000
+) -> AsyncIterator[Bus]:
+    def deliver(delivery: Delivery) -> int:
+        got.append(delivery)
+        return 1
+
+    bus = Bus(layer, ("p.x!",), deliver, lambda: None, limit=limit, budget=budget)
+    bus.start()
+    try:
+        yield bus
+    finally:
+        bus.stop()
+        layer.close()
+
+
+async def drain(layer: ChannelLayer, count: int) -> list[tuple[str, int]]:
+    found = []
+    for _ in range(count):
+        _, message = await layer.areceive(["websocket.receive"], timeout=10)
+        assert message is not None
+        found.append((message["reply_channel"], message["number"]))
+    return found
+
+
+async def test_a_tick_is_one_exchange_in_order() -> None:
+    layer = MemoryChannelLayer()
+    async with running(layer, []) as bus:
+        sender = Sender("a")
+        for number in range(10):
+            bus.post(sender.message(number), sender)
+        assert await drain(layer, 10) == [("a", number) for number in range(10)]
+
+
+async def test_what_is_refused_waits_and_keeps_each_senders_order() -> None:
+    layer = MemoryChannelLayer(capacity=5, lane_capacity=3)
+    async with running(layer, []) as bus:
+        senders = [Sender(name) for name in "abcdefgh"]
+        for number in range(30):
+            for sender in senders:
+                bus.post(sender.message(number), sender)
+            if number % 7 == 0:
+                await bus.flushed()
+        found = await drain(layer, 240)
+        for sender in senders:
+            assert [n for name, n in found if name == sender.name] == list(range(30))
+            await asyncio.wait_for(sender.was_drained.wait(), 10)
+        assert bus.idle
+
+
+async def test_a_message_that_cannot_be_sent_harms_no_other() -> None:
+    layer = MemoryChannelLayer(message_size=1000)
+    async with running(layer, []) as bus:
+        good, bad = Sender("good"), Sender("bad")
+        bus.post(good.message(1), good)
+        bus.post(Send("websocket.receive", {"reply_channel": "bad", "x": b"x" * 2000}), bad)
+        bus.post(Send("not a name", {}), bad)
+        bus.post(good.message(2), good)
+        await bus.flushed()
+        assert await drain(layer, 2) == [("good", 1), ("good", 2)]
+        assert len(bad.failed) == 2
+        assert not good.failed
+
+
+async def test_deliveries_beyond_the_limit_and_the_budget_all_arrive() -> None:
+    layer = MemoryChannelLayer(capacity=1000)
+    got: list[Delivery] = []
+    async with running(layer, got, limit=7, budget=3) as bus:
+        for number in range(100):
+            layer.send("p.x!y", {"number": number})
+        for _ in range(100):
+            await bus.flushed()
+    assert [delivery.message["number"] for delivery in got] == list(range(100))
+
+
+async def test_what_is_given_up_is_not_sent() -> None:
+    layer = MemoryChannelLayer(capacity=1, lane_capacity=1)
+    async with running(layer, []) as bus:
+        sender = Sender("a")
+        for number in range(10):
+            bus.post(sender.message(number), sender)
+        await bus.flushed()
+        bus.abandon(sender)
+        assert bus.idle
+        bus.post(sender.message(99), sender)
+        assert await drain(layer, 3) == [("a", 0), ("a", 1), ("a", 99)]
+
+
+async def test_stopping_says_what_is_lost() -> None:
+    layer = MemoryChannelLayer(capacity=1, lane_capacity=1)
+    bus = Bus(layer, ("p.x!",), lambda _: 1, lambda: None)
+    bus.start()
+    sender = Sender("a")
+    for number in range(5):
+        bus.post(sender.message(number), sender)
+    assert bus.stop() == 3
+    layer.close()
