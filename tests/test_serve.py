@@ -296,6 +296,14 @@ def test_it_listens_on_a_unix_socket_and_removes_it_after(start: Start, tmp_path
     assert not path.exists()
 
 
+def test_a_certificate_that_cannot_be_used_ends_the_service(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+    echo = start("--workers", "1", "--tls-certificate", "bad.pem")
+    echo.service.expect("web +│ error: cannot use the certificate 'bad.pem'")
+    assert echo.service.ended() == 1
+    echo.service.all_ended()
+
+
 def test_it_takes_an_inherited_socket(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         fd = listening.fileno()
