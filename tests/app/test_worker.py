@@ -29,7 +29,7 @@ from busway.app.commits import MAX_WAITING
 from busway.app.context import set_layer
 from busway.app.endings import MAX_TRIES
 from busway.app.worker import select_channels
-from busway.bus.errors import ConfigurationError
+from busway.bus.errors import ConfigurationError, LayerUnavailable
 from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
 
@@ -574,6 +574,46 @@ class TestStopping:
             worker = Worker(layer, Router([route("jobs", consumer)]))
             worker.stop()
             worker.run()
+
+    @pytest.mark.parametrize("kind", ["sync", "async", "handed over"])
+    def test_what_is_no_ordinary_error_ends_the_worker(
+        self, layer: ChannelLayer, peer: Peer, kind: str
+    ) -> None:
+        def interrupt(message: Message) -> None:
+            raise KeyboardInterrupt
+
+        async def ainterrupt(message: Message) -> None:
+            raise KeyboardInterrupt
+
+        routing = {
+            "sync": [route("jobs", interrupt)],
+            "async": [route("jobs", ainterrupt)],
+            "handed over": [route("jobs", ainterrupt, n="0"), route("jobs", echo)],
+        }[kind]
+        worker = Worker(layer, Router(routing), threads=2)
+        peer.send("jobs", n=0)
+        with pytest.raises(KeyboardInterrupt):
+            worker.run()
+
+    @pytest.mark.parametrize("consumer", [echo, aecho])
+    def test_losing_the_layer_ends_the_worker(self, consumer: Any) -> None:
+        class Failing(MemoryChannelLayer):
+            fails_next = False
+
+            def transaction(self) -> Any:
+                if self.fails_next:
+                    self.fails_next = False
+                    raise LayerUnavailable("gone")
+                return super().transaction()
+
+        def lose() -> None:
+            layer.fails_next = True
+
+        layer = Failing()
+        worker = Worker(layer, Router([route("jobs", consumer)]), threads=3, ready=lose)
+        with pytest.raises(LayerUnavailable, match="gone"):
+            worker.run()
+        layer.close()
 
 
 class TestTheProcessLayer:

@@ -61,6 +61,7 @@ class ConsumerThread:
         # Two counters with one writer each need no lock.
         self._handed_over = 0
         self._taken_back = 0
+        self._is_abandoned = False
 
     def run(self) -> None:
         """Consume until `stop`. Raises `LayerUnavailable` when the layer is lost."""
@@ -87,6 +88,11 @@ class ConsumerThread:
         self._taken_back += len(results)
         self._receiver.interrupt()
 
+    def abandon(self) -> None:
+        """Do not wait for async consumers any more: their event loop has ended."""
+        self._is_abandoned = True
+        self._receiver.interrupt()
+
     def relieve(self, patience: float) -> bool:
         """Free the messages around a consumer that has run for `patience` seconds.
 
@@ -106,7 +112,8 @@ class ConsumerThread:
         return True
 
     def _is_over(self) -> bool:
-        return self._stopping and self._handed_over == self._taken_back and self._commits.is_idle
+        waits = self._handed_over != self._taken_back and not self._is_abandoned
+        return self._stopping and not waits and self._commits.is_idle
 
     def _limit(self) -> int:
         """Return how many messages to take now."""

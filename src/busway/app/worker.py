@@ -170,8 +170,13 @@ class Worker:
         self._guard.close()
 
     def _run_loop(self) -> None:
-        if self._async is not None:
+        if self._async is None:
+            return
+        try:
             asyncio.run(self._async.run())
+        finally:
+            for thread in self._threads:
+                thread.abandon()
 
     def _end_all_on_error(self, run: Callable[[], None]) -> None:
         """Run a part of the worker; an error of the machinery ends the others as well."""
