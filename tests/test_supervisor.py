@@ -33,7 +33,7 @@ if "fail" in how:
     say("fails")
     sys.exit(3)
 if "stubborn" in how:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: say("was asked"))
 if "silent" in how:
     say("hangs")
 else:
@@ -193,7 +193,7 @@ def test_a_new_worker_that_hangs_is_given_up_after_the_start_timeout(
     service.expect("all are ready")
     behaviour.write_text("silent")
     service.signal(signal.SIGHUP)
-    hanging = pid_of(service.expect(r"worker 1 (\d+) hangs"))
+    hanging = pid_of(service.expect(r"worker 1 started \(pid (\d+)\)"))
     service.expect(r"ERROR worker 1 was not ready in 0.3 s")
     service.expect("the old ones stay")
     assert is_running(old)
@@ -232,6 +232,27 @@ def test_while_code_is_watched_a_failed_start_waits_for_the_next_change(
     behaviour.write_text("mended")
     service.expect("runs mended")
     service.expect("all are ready")
+
+
+def test_while_code_is_watched_an_interface_server_that_cannot_start_ends_the_service(
+    host: Host, behaviour: Path, tmp_path: Path
+) -> None:
+    behaviour.write_text("fail")
+    service = host("web", watch=str(tmp_path))
+    service.expect("ERROR web did not start: exit code 3; stopping")
+    assert service.ended() == 1
+
+
+def test_an_old_worker_that_is_stopping_is_not_asked_again(host: Host, behaviour: Path) -> None:
+    behaviour.write_text("stubborn")
+    service = host("worker 1", grace=1)
+    service.expect("all are ready")
+    service.signal(signal.SIGHUP)
+    service.expect("was asked")
+    service.signal(signal.SIGTERM)
+    assert service.ended() == 0
+    asked = re.findall(r"(\d+) was asked", service.output)
+    assert len(asked) == len(set(asked)) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -45,6 +45,7 @@ class Child:
         # Set to the exit status as `subprocess` has it: negative for a signal.
         self._ended: asyncio.Future[int] = loop.create_future()
         self._loop = loop
+        self._asked = False
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
         try:
@@ -94,9 +95,12 @@ class Child:
     async def stop(self, grace: float) -> bool:
         """Ask the process to stop; kill it after `grace` seconds. Returns False if killed so.
 
-        Cancelling leaves it asked, and running.
+        It is asked once, however often this is called: a second SIGTERM would end a worker at
+        once. Cancelling leaves it asked, and running.
         """
-        self._signal(signal.SIGTERM)
+        if not self._asked:
+            self._asked = True
+            self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.ended(), grace)
             return True

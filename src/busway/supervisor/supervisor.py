@@ -166,7 +166,7 @@ class Supervisor:
         if child.was_ready:
             logger.warning("%s (pid %d) died: %s; starting another", name, child.pid, how)
             await self._pause(place, child.lived)
-        elif self._changes is not None:
+        elif self._changes is not None and place.spec.rolls:
             logger.error("%s did not start: %s; waiting for a change of the code", name, how)
             await place.filled.wait()
         elif place.proven.is_set():
@@ -228,7 +228,8 @@ class Supervisor:
                 continue
             if not await self._replace(place):
                 if not self._roll_wanted.is_set():
-                    logger.error("the new %s did not start; the old ones stay", place.spec.name)
+                    stay = "there is none" if place.child is None else "the old ones stay"
+                    logger.error("the new %s did not start; %s", place.spec.name, stay)
                 return
         logger.info("rolled")
 
