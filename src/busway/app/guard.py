@@ -37,6 +37,11 @@ class Guard:
         self._closed = Event()
         self._thread = Thread(target=self._run, name="busway-guard", daemon=True)
 
+    @property
+    def is_awake(self) -> bool:
+        """Whether it looks after the threads now; False while it sleeps."""
+        return self._needed.is_set()
+
     def start(self, watched: Sequence[Watched]) -> None:
         """Look after `watched` from now on."""
         self._watched = watched
@@ -44,7 +49,7 @@ class Guard:
 
     def watch(self) -> None:
         """Say that a batch has begun. Cheap when the guard is awake."""
-        if not self._needed.is_set():
+        if not self._needed.is_set():  # setting it takes a lock
             self._needed.set()
 
     def close(self) -> None:
