@@ -236,9 +236,9 @@ def test_subprotocols_are_chosen_by_the_consumer(server: Service, worker: Worker
 def test_close_codes_and_reasons_pass_both_ways(
     server: Service, layer: ChannelLayer, worker: Worker
 ) -> None:
-    with connect(server.ws_url) as client:
+    with connect(server.ws_url + "/by-client") as client:
         client.close(4001, "from the client")
-        code = worker.expect("websocket.disconnect")["code"]
+        code = worker.expect("websocket.disconnect", path="/by-client")["code"]
         assert code == (1006 if server.name == "hypercorn" else 4001)
     with connect(server.ws_url + "/by-worker") as client:
         channel = worker.expect("websocket.connect", path="/by-worker")["reply_channel"]
@@ -249,7 +249,7 @@ def test_close_codes_and_reasons_pass_both_ways(
     assert closed.value.rcvd.code == 4002
     if server.name != "daphne":  # it does not pass reasons on
         assert closed.value.rcvd.reason == "from the worker"
-    worker.expect("websocket.disconnect", code=4002)
+    worker.expect("websocket.disconnect", path="/by-worker", code=4002)
 
 
 def test_group_messages_reach_members(server: Service, layer: ChannelLayer, worker: Worker) -> None:

@@ -354,13 +354,14 @@ def test_the_access_log_has_a_line_for_each_request(
     with WebServer(layer, access_log=True) as server, RawClient(server.port) as client:
         fetch("POST", server.url + "/a b?c=1", content=b"12345")
         client.connect("/socket")
+        host, port = client.socket.getsockname()
         client.close()
         worker.expect("websocket.disconnect")
     lines = [r.getMessage() for r in caplog.records if r.name == "busway.access"]
     assert len(lines) == 3
     assert '"POST /a%20b?c=1 HTTP/1.1" 200 5 ' in lines[0]
-    assert lines[1].endswith('"WebSocket /socket" connected')
-    assert '"WebSocket /socket" disconnected 1006 ' in lines[2]
+    assert lines[1] == f'{host}:{port} "WebSocket /socket" connected'
+    assert lines[2].startswith(f'{host}:{port} "WebSocket /socket" disconnected 1006 ')
 
 
 def test_the_access_log_is_off_by_default(

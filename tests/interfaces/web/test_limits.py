@@ -36,6 +36,28 @@ def test_an_answer_in_time_is_not_cut_while_it_streams(layer: ChannelLayer) -> N
         assert client.read(19) == b"3\r\none\r\n3\r\ntwo\r\n0\r\n"[:19]
 
 
+def test_the_time_for_an_answer_begins_when_the_body_is_complete(layer: ChannelLayer) -> None:
+    with (
+        WebServer(layer, http_timeout=0.4) as server,
+        Worker(layer, {"http.request": nothing}) as worker,
+        RawClient(server.port) as client,
+    ):
+        client.send(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n" + b"x" * 300_000
+        )
+        message = worker.expect("http.request")
+        # Another request, begun later, runs into the timeout while the body is under way.
+        assert fetch("GET", server.url).status_code == 503
+        client.send(b"x" * 100_000)
+        more = True
+        while more:
+            _, part = layer.receive([message["body_channel"]], timeout=5)
+            assert part is not None
+            more = part["more_content"]
+        layer.send(message["reply_channel"], {"status": 200})
+        assert b" 200 " in client.read_head()
+
+
 @pytest.mark.parametrize("sent", [4, 300_000])
 def test_a_body_that_stalls_gets_408(layer: ChannelLayer, sent: int) -> None:
     with (

@@ -36,7 +36,8 @@ class AccessLog:
         """Log that a WebSocket was accepted."""
         head = connection.head
         if self._enabled and head is not None:
-            logger.info('%s "WebSocket %s" connected', _client(head), _target(head))
+            connection.client = _client(head)
+            logger.info('%s "WebSocket %s" connected', connection.client, _target(head))
 
     def denied(self, connection: "WebSocketConnection", status: int) -> None:
         """Log that a handshake was answered with `status`."""
@@ -49,7 +50,7 @@ class AccessLog:
         if self._enabled:
             logger.info(
                 '%s "WebSocket %s" disconnected %d %.3fs',
-                connection.channel,
+                connection.client,
                 quote(connection.path),
                 code,
                 connection.gateway.time() - connection.opened,

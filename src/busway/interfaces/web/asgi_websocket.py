@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from busway.interfaces.web.asgi_http import head_of
+from busway.interfaces.web.endings import Ending
 from busway.interfaces.web.replies import Headers
 from busway.interfaces.web.requests import BadRequest, admit_websocket
 from busway.interfaces.web.states import WS, WSEvent
-from busway.interfaces.web.websocket import Ending, WebSocketConnection
+from busway.interfaces.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from busway.interfaces.web.gateway import Gateway
@@ -127,11 +128,11 @@ class ASGIWebSocket(WebSocketConnection):
         self._put()
 
     def write_accept(self, subprotocol: str | None, headers: Headers) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers})
 
     def write_denial(self, status: int, headers: Headers, content: bytes) -> None:
-        """See `WebSocketConnection`. Servers that cannot send a response of ours send 403."""
+        """See `Wire`. Servers that cannot send a response of ours send 403."""
         if self._can_answer:
             length = (b"content-length", b"%d" % len(content))
             start = {"status": status, "headers": [*headers, length]}
@@ -144,40 +145,40 @@ class ASGIWebSocket(WebSocketConnection):
         self._put({"type": _END})
 
     def write_data(self, payload: str | bytes, frame: bytes | None) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         key = "text" if isinstance(payload, str) else "bytes"
         self._put({"type": "websocket.send", key: payload})
         if self._queued > self.gateway.options.write_buffer:
             self.cut_slow()
 
     def flush(self) -> None:
-        """See `WebSocketConnection`: nothing is kept."""
+        """See `Wire`: nothing is kept."""
 
     def write_close(self, code: int, reason: str) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._put({"type": "websocket.close", "code": code, "reason": reason})
 
     def write_ping(self) -> None:
-        """See `WebSocketConnection`: the server pings."""
+        """See `Wire`: the server pings."""
         self.pinged = 0.0
 
     def pause_reading(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         if self._resumed is None:
             self._resumed = asyncio.get_running_loop().create_future()
 
     def resume_reading(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             resumed.set_result(None)
 
     def end(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._put({"type": _END})
 
     def abort(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._finish()
 
 

@@ -51,7 +51,7 @@ class Bus:
         finished: Callable[[], None],
         *,
         limit: int = 500,
-        budget: int = 20_000,
+        budget: int = 50_000,
     ) -> None:
         """Prepare to read `channels` of `layer`; nothing happens before `start`.
 

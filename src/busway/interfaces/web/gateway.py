@@ -161,8 +161,13 @@ class Gateway:
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(_TICK, self._tick)
         now = self.time()
-        for item in self.wheel.due(now):
-            item.expire(now)
+        due = self.wheel.due(now)
+        try:
+            while due:
+                due.pop().expire(now)
+        finally:
+            for item in due:  # an error of one is not to cost the others their deadlines
+                self.wheel.set(item, now)
 
 
 _TICK = 0.25

@@ -65,6 +65,7 @@ class HTTPConnection(ABC):
         "_body",
         "_watched",
         "ack_channel",
+        "asked",
         "body_channel",
         "channel",
         "gateway",
@@ -83,6 +84,8 @@ class HTTPConnection(ABC):
         self.waiting: deque[Send] | None = None
         self.slot = 0
         self.started = gateway.time()
+        self.asked = self.started
+        """When the last of the request went to the bus: from then on an answer is awaited."""
         self.body_channel: str | None = None
         """Where the rest of the body goes, until it is complete."""
         self.ack_channel: str | None = None
@@ -124,7 +127,8 @@ class HTTPConnection(ABC):
             self.body_channel = gateway.layer.new_channel("http.request.body?")
             message["body_channel"] = self.body_channel
             self._body = Outlet(self.body_accepted)
-        gateway.wheel.set(self, gateway.time() + _GRACE)
+        self.asked = gateway.time()
+        gateway.wheel.set(self, self.asked + _GRACE)
         gateway.bus.post(Send("http.request", message), self)
 
     async def send_body(self, content: bytes, *, more: bool) -> bool:
@@ -138,6 +142,7 @@ class HTTPConnection(ABC):
         self.gateway.bus.post(Send(self.body_channel, chunk), self._body)
         if not more:
             self.body_channel = None
+            self.asked = self.gateway.time()
         await self.gateway.bus.flushed()
         return self._body.waiting is None
 
@@ -212,11 +217,13 @@ class HTTPConnection(ABC):
             self.watch()
         if self.state is not HTTP.WAITING or not timeout:
             return
-        if now >= self.started + timeout:
+        if self.body_channel is not None:
+            self.gateway.wheel.set(self, now + timeout)
+        elif now >= self.asked + timeout:
             self.gateway.count("unanswered request")
             self.step(HTTPEvent.LATE, LATE)
         else:
-            self.gateway.wheel.set(self, self.started + timeout)
+            self.gateway.wheel.set(self, self.asked + timeout)
 
     def cut_slow(self) -> None:
         """End it because too much waits to be written."""

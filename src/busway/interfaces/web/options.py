@@ -41,8 +41,8 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # -- HTTP ---------------------------------------------------------------------------
 
     http_timeout: float = 120.0
-    """How long a worker has for the first part of its answer; then the client gets 503.
-    0: for ever."""
+    """How long a worker has for the first part of its answer, from when it has the whole of the
+    request; then the client gets 503. 0: for ever."""
     body_timeout: float = 60.0
     """How long a request body may stall; then the client gets 408. 0: for ever."""
     max_head_size: int = 64 * 1024

@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from busway.interfaces.web.endings import Ending
 from busway.interfaces.web.frames import (
     BINARY,
     CLOSE,
@@ -31,7 +32,7 @@ from busway.interfaces.web.handshake import (
 from busway.interfaces.web.replies import Headers
 from busway.interfaces.web.requests import BadRequest, Head, admit_websocket
 from busway.interfaces.web.states import WS, WSEvent
-from busway.interfaces.web.websocket import Ending, WebSocketConnection
+from busway.interfaces.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from busway.interfaces.web.gateway import Gateway
@@ -144,13 +145,13 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         )
 
     def write_accept(self, subprotocol: str | None, headers: Headers) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         headers = self._with_server(headers)
         self._transport.write(encode_accept(self._accept_key, subprotocol, headers))
         self._accept_key = ""
 
     def write_denial(self, status: int, headers: Headers, content: bytes) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._transport.write(encode_denial(status, self._with_server(headers), content))
         self._transport.close()
 
@@ -161,7 +162,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
     # -- frames -------------------------------------------------------------------------
 
     def write_data(self, payload: str | bytes, frame: bytes | None) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         if frame is None:
             frame = encode_data(payload)
         if self._frames is None:
@@ -171,7 +172,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
             self._frames.append(frame)
 
     def flush(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         frames, self._frames = self._frames, None
         if frames is not None:
             self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
@@ -182,7 +183,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         self._transport.write(data)
 
     def write_close(self, code: int, reason: str) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._write_now(encode_close(code, reason))
         transport = self._transport
         if self._reader is not None and self._reader.finished and self.state is WS.CLOSING:
@@ -194,24 +195,24 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
                 transport.close()
 
     def write_ping(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._write_now(_PING)
 
     def pause_reading(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
     def end(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self.flush()
         self._transport.close()
 
     def abort(self) -> None:
-        """See `WebSocketConnection`."""
+        """See `Wire`."""
         self._frames = None
         self._transport.abort()

@@ -4,24 +4,23 @@ Knows no server: adapters implement the abstract methods.
 """
 
 import logging
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from busway.bus.errors import BusError, BuswayError, MessageTooLarge
 from busway.bus.layer import Send
+from busway.interfaces.web import endings
+from busway.interfaces.web.endings import Ending
 from busway.interfaces.web.replies import (
-    Headers,
     ReplyError,
     WebSocketReply,
     parse_websocket_reply,
 )
 from busway.interfaces.web.requests import Head
 from busway.interfaces.web.states import WEBSOCKET, WS, WSAction, WSEvent
+from busway.interfaces.web.wire import Wire
 
 if TYPE_CHECKING:
     from busway.interfaces.web.gateway import Gateway
@@ -29,28 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("busway.web")
 
 
-class Ending(msgspec.Struct, frozen=True, gc=False):
-    """How a connection ends: a close frame, or before it is open an HTTP response."""
-
-    code: int
-    reason: str = ""
-    status: int = 503
-    headers: Headers = []
-    content: bytes = b""
-
-
-_LOST = Ending(1006)
-_SLOW = Ending(1013, "too slow; reconnect")
-_RESTART = Ending(1012, "service restart; reconnect")
-_EXPIRED = Ending(1001, "longest connection time reached; reconnect")
-_RETRY = [(b"retry-after", b"1")]
-_UNAVAILABLE = Ending(1013, "busy; reconnect", 503, _RETRY, b"The service is busy. Try again.")
-_UNANSWERED = Ending(1013, "no answer; reconnect", 503, _RETRY, b"Nobody answered in time.")
-_FAULT = Ending(1011, "internal error", 500, [], b"Internal error.")
-_TOO_BIG = Ending(1009, "message too big for the bus")
-
-
-class WebSocketConnection(ABC):
+class WebSocketConnection(Wire):
     """The part of a connection that is the same under every server.
 
     Adapters call `connect`, `received`, `step` and `lost`; the gateway calls the rest.
@@ -58,6 +36,7 @@ class WebSocketConnection(ABC):
 
     __slots__ = (
         "channel",
+        "client",
         "gateway",
         "head",
         "opened",
@@ -75,6 +54,8 @@ class WebSocketConnection(ABC):
         self.channel = ""
         """Its reply channel; empty: not on the books."""
         self.path = ""
+        self.client = ""
+        """Its address, for the access log; empty when that is off."""
         self.order = 0
         self.head: Head | None = None
         """Of the handshake, until that is over."""
@@ -83,51 +64,6 @@ class WebSocketConnection(ABC):
         self.opened = 0.0
         self.pinged = 0.0
         """When a ping was sent that nothing has followed yet; 0: none."""
-
-    # -- what a server's adapter does ---------------------------------------------------
-
-    @abstractmethod
-    def write_accept(self, subprotocol: str | None, headers: Headers) -> None:
-        """Complete the handshake."""
-
-    @abstractmethod
-    def write_denial(self, status: int, headers: Headers, content: bytes) -> None:
-        """Answer the handshake with an HTTP response, and end the transport."""
-
-    @abstractmethod
-    def write_data(self, payload: str | bytes, frame: bytes | None) -> None:
-        """Send a message; `frame` is it already encoded, where that was done.
-
-        It may be kept until `flush`, which is called for those in the gateway's `unwritten`.
-        """
-
-    @abstractmethod
-    def flush(self) -> None:
-        """Hand the messages of this tick to the transport."""
-
-    @abstractmethod
-    def write_close(self, code: int, reason: str) -> None:
-        """Send a close frame."""
-
-    @abstractmethod
-    def write_ping(self) -> None:
-        """Send a ping frame, where that is not the server's own business."""
-
-    @abstractmethod
-    def pause_reading(self) -> None:
-        """Stop reading from the client. May be called twice."""
-
-    @abstractmethod
-    def resume_reading(self) -> None:
-        """Go on reading from the client."""
-
-    @abstractmethod
-    def end(self) -> None:
-        """End the transport after what was written."""
-
-    @abstractmethod
-    def abort(self) -> None:
-        """End the transport at once."""
 
     # -- from the client ----------------------------------------------------------------
 
@@ -139,7 +75,7 @@ class WebSocketConnection(ABC):
         self.opened = gateway.time()
         if not gateway.register(self):
             gateway.count("too many connections")
-            self.step(WSEvent.REFUSED, _UNAVAILABLE)
+            self.step(WSEvent.REFUSED, endings.UNAVAILABLE)
             return
         gateway.wheel.set(self, self.opened + gateway.options.websocket_connect_timeout)
         message = {"reply_channel": self.channel, **head.fields()}
@@ -207,13 +143,13 @@ class WebSocketConnection(ABC):
         """End it because of a reply that cannot be carried out."""
         logger.error("reply to %s (path %s): %s", self.channel, self.path, error)
         self.gateway.count("bad reply")
-        self.step(WSEvent.CUT, _FAULT)
+        self.step(WSEvent.CUT, endings.FAULT)
 
     def refused(self, send: Send, error: BusError) -> bool:
         """See `bus.Source.refused`: a connect is turned away, everything else waits."""
         if send.channel == "websocket.connect":
             self.gateway.count("refused connect")
-            self.step(WSEvent.REFUSED, _UNAVAILABLE)
+            self.step(WSEvent.REFUSED, endings.UNAVAILABLE)
             return False
         if self.state in (WS.CONNECTING, WS.OPEN):
             self.pause_reading()
@@ -223,7 +159,9 @@ class WebSocketConnection(ABC):
         """See `bus.Source.impossible`."""
         logger.error("%s from %s (path %s): %s", send.channel, self.channel, self.path, error)
         self.gateway.count("impossible message")
-        self.step(WSEvent.CUT, _TOO_BIG if isinstance(error, MessageTooLarge) else _FAULT)
+        self.step(
+            WSEvent.CUT, endings.TOO_BIG if isinstance(error, MessageTooLarge) else endings.FAULT
+        )
 
     def drained(self) -> None:
         """See `bus.Source.drained`."""
@@ -237,11 +175,11 @@ class WebSocketConnection(ABC):
         options, wheel = self.gateway.options, self.gateway.wheel
         if self.state is WS.CONNECTING:
             self.gateway.count("unanswered connect")
-            self.step(WSEvent.CUT, _UNANSWERED)
+            self.step(WSEvent.CUT, endings.UNANSWERED)
         elif self.state is not WS.OPEN:
-            self.step(WSEvent.DEAD, _LOST)
+            self.step(WSEvent.DEAD, endings.LOST)
         elif options.websocket_timeout and now >= self.opened + options.websocket_timeout:
-            self.step(WSEvent.CUT, _EXPIRED)
+            self.step(WSEvent.CUT, endings.EXPIRED)
         elif not self.pinged:
             self.pinged = now
             self.write_ping()
@@ -251,18 +189,18 @@ class WebSocketConnection(ABC):
             wheel.set(self, now + options.ping_timeout)
         elif now >= self.pinged + options.ping_timeout:
             self.gateway.count("dead peer")
-            self.step(WSEvent.DEAD, _LOST)
+            self.step(WSEvent.DEAD, endings.LOST)
         else:
             self._await_deadline(now)
 
     def cut_slow(self) -> None:
         """End it because too much waits to be written."""
         self.gateway.count("slow client")
-        self.step(WSEvent.CUT, _SLOW)
+        self.step(WSEvent.CUT, endings.SLOW)
 
     def shut_down(self) -> None:
         """End it because the server stops."""
-        self.step(WSEvent.CUT, _RESTART)
+        self.step(WSEvent.CUT, endings.RESTART)
 
     def _await_deadline(self, now: float) -> None:
         """Ask to be told when there is something to do: ping, give up on a ping, or end."""
