@@ -11,7 +11,7 @@ import msgspec
 from busway.app.endings import failure
 from busway.app.message import Message
 from busway.bus.errors import UsageError
-from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Return, Send
+from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return, Send
 
 logger = logging.getLogger("busway.worker")
 
@@ -62,10 +62,11 @@ class _Request(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """A send that found no room, and when it is dropped: by `time.monotonic`."""
+    """A send of a result that found no room, and when it is dropped: by `time.monotonic`."""
 
     operation: Operation
     deadline: float
+    result: Result
 
 
 class Committer:
@@ -83,6 +84,9 @@ class Committer:
         self._receiver = receiver
         self._channels = channels
         self._waiting: list[_Waiting] = []
+        self._withheld: list[Result] = []
+        """Results that are not acknowledged yet, for they have sends in `_waiting`. Otherwise the
+        next message of their lane would be consumed, and answered first."""
 
     @property
     def is_idle(self) -> bool:
@@ -139,34 +143,51 @@ class Committer:
     def _steps(
         self, limit: int, unbegun: Sequence[Delivery]
     ) -> Generator[_Request, Outcome, list[Delivery]]:
-        """Yield the exchanges to make; what the last one took is returned."""
+        """Yield the exchanges to make; what was taken is returned."""
         results = list(self.finished)
         while True:
             allowed = 0 if len(self._waiting) > MAX_WAITING else limit
             try:
-                outcome = yield self._request(results, allowed, unbegun)
+                deliveries, is_last = yield from self._commit(results, allowed, unbegun)
             except UsageError:
                 # A consumer sent what the layer does not take, and nothing was applied: find it.
                 for result in results:
                     yield from self._commit_alone(result)
                 results = []
                 continue
-            self._settle(results, outcome)
-            if allowed == limit or len(self._waiting) > MAX_WAITING:
-                return outcome.deliveries
+            has_room = allowed < limit and len(self._waiting) <= MAX_WAITING
+            if deliveries or (is_last and not has_room):
+                return deliveries
             results, unbegun = [], ()
 
     def _commit_alone(self, result: Result) -> Generator[_Request, Outcome, None]:
         """Commit one result; if it cannot be sent, its consumer counts as failed."""
         try:
-            outcome = yield self._request((result,), 0, ())
+            yield from self._commit((result,))
         except UsageError as error:
             channel = result.delivery.channel
             logger.error("%s on %s failed: %s", result.consumer, channel, error)  # noqa: TRY400
             self.counts.failed += 1
             result.operations = failure(Message(result.delivery.message, channel))
-            outcome = yield self._request((result,), 0, ())
-        self._settle((result,), outcome)
+            yield from self._commit((result,))
+
+    def _commit(
+        self, results: Sequence[Result], limit: int = 0, unbegun: Sequence[Delivery] = ()
+    ) -> Generator[_Request, Outcome, tuple[list[Delivery], bool]]:
+        """Make one exchange; returns what it took, and whether it was the last thing done."""
+        outcome = yield self._request(results, limit, unbegun)
+        for _ in results:
+            self.finished.popleft()
+        if not outcome.refused:
+            self.counts.consumed += len(self._withheld) + len(results)
+            self._withheld, self._waiting = [], []
+            return outcome.deliveries, True
+        complete = self._withhold(results, outcome.refused)
+        if not complete:
+            return outcome.deliveries, True
+        yield _Request([], complete, (), 0)
+        self.counts.consumed += len(complete)
+        return outcome.deliveries, False
 
     def _request(
         self, results: Sequence[Result], limit: int, unbegun: Sequence[Delivery]
@@ -175,28 +196,28 @@ class Committer:
         for result in results:
             operations += result.operations
         operations += [Return(delivery) for delivery in unbegun]
-        done = [result.delivery for result in results]
+        done = [result.delivery for result in (*self._withheld, *results)]
         return _Request(operations, done, self._channels if limit else (), limit)
 
-    def _settle(self, results: Sequence[Result], outcome: Outcome) -> None:
-        """Note what an exchange has done."""
-        for _ in results:
-            self.finished.popleft()
-        self.counts.consumed += len(results)
-        if not outcome.refused and not self._waiting:
-            return
+    def _withhold(self, results: Sequence[Result], refused: Sequence[Refusal]) -> list[Delivery]:
+        """Keep what an exchange refused, and the results that it belongs to.
+
+        Nothing was acknowledged. Returns what can be: all that has nothing left to send.
+        """
         now = time.monotonic()
-        earlier = self._waiting
-        waiting = [
-            _Waiting(
-                refusal.operation,
-                earlier[refusal.index].deadline if refusal.index < len(earlier) else now + PATIENCE,
-            )
-            for refusal in outcome.refused
+        sent = self._waiting + [
+            _Waiting(operation, now + PATIENCE, result)
+            for result in results
+            for operation in result.operations
         ]
-        self._waiting = [sent for sent in waiting if sent.deadline > now]
+        waiting = [sent[refusal.index] for refusal in refused]
+        self._waiting = [one for one in waiting if one.deadline > now]
         if len(waiting) > len(self._waiting):
-            self._report(sent.operation for sent in waiting if sent.deadline <= now)
+            self._report(one.operation for one in waiting if one.deadline <= now)
+        incomplete = {id(one.result) for one in self._waiting}
+        everything = [*self._withheld, *results]
+        self._withheld = [result for result in everything if id(result) in incomplete]
+        return [result.delivery for result in everything if id(result) not in incomplete]
 
     def _report(self, dropped: Iterable[Operation]) -> None:
         """Log and count sends that are given up."""
