@@ -1,17 +1,21 @@
 """A server in a thread, a worker that follows a script, and a client that may break the rules."""
 
 import asyncio
+import shutil
 import socket
 import ssl
 import struct
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from busway.bus.ipc.directory import SHARED_MEMORY
 from busway.bus.layer import ChannelLayer, Delivery, Operation, Send
 from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.server import Server, listen
@@ -131,6 +135,18 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def private_bus() -> Iterator[str]:
+    """Return the URL of an IPC layer that is gone afterwards."""
+    # Short: sockets with their whole path are in it, and those have at most 107 characters.
+    place = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    directory = tempfile.mkdtemp(prefix="busway-test-", dir=place)
+    try:
+        yield f"ipc://test?size={32 * 1024 * 1024}&directory={directory}"
+    finally:
+        shutil.rmtree(directory)
 
 
 class WebServer:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from busway.bus.layer import ChannelLayer, GroupAdd
 from busway.bus.urls import open_layer
-from interfaces.web.harness import PATIENCE, Message, Worker, accept, echo, nothing
+from interfaces.web.harness import PATIENCE, Message, Worker, accept, echo, nothing, private_bus
 
 MODULE = """
 import os
@@ -125,13 +126,10 @@ def service(
     """Return a running server and its layer."""
     directory = tmp_path_factory.mktemp("asgi")
     (directory / "service.py").write_text(MODULE)
-    url = f"ipc://test-asgi-{os.getpid()}-{request.param}"
-    layer = open_layer(url)
-    server = Service(request.param, directory, url)
-    yield server, layer
-    server.close()
-    layer.flush()
-    layer.close()
+    with private_bus() as url, closing(open_layer(url)) as layer:
+        server = Service(request.param, directory, url)
+        yield server, layer
+        server.close()
 
 
 @pytest.fixture

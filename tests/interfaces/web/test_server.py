@@ -1,6 +1,5 @@
 """The server as a process: sockets, TLS, signals, and errors that say what to do."""
 
-import os
 import signal
 import socket
 import ssl
@@ -20,7 +19,7 @@ from busway.bus.layer import ChannelLayer
 from busway.bus.urls import open_layer
 from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.server import ListenError, listen, serve
-from interfaces.web.harness import PATIENCE, RawClient, Worker, handshake, nothing
+from interfaces.web.harness import PATIENCE, RawClient, Worker, handshake, nothing, private_bus
 
 PROGRAM = """
 import sys
@@ -63,9 +62,10 @@ class Process:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url() -> Iterator[str]:
     """Return the URL of an IPC layer of this test's own."""
-    return f"ipc://test-{os.getpid()}-{tmp_path.name[-20:].replace('_', '-')}"
+    with private_bus() as url:
+        yield url
 
 
 @pytest.fixture
@@ -73,7 +73,6 @@ def layer(url: str) -> Iterator[ChannelLayer]:
     """Return that layer."""
     layer = open_layer(url)
     yield layer
-    layer.flush()
     layer.close()
 
 
