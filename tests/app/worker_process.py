@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 
 from busway import Channel, Message, Router, Worker, route
+from busway.app.context import current_layer
 from busway.bus.urls import open_layer
 
 
@@ -22,9 +23,7 @@ def slow(message: Message) -> None:
     begun = {"begun": message["n"], "pid": os.getpid()}
     message.reply_channel.send(begun, immediately=True)
     if message["n"] == 0:
-        (layer,) = [message.channel_layer]
-        assert layer is not None
-        layer.receive([message["until"]], 60.0)
+        current_layer().receive([message["until"]], 60.0)
     echo(message)
 
 
