@@ -11,7 +11,7 @@ import pytest
 
 from app.harness import Peer
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import Send
+from busway.bus.layer import Operation, Send
 from busway.bus.names import new_channel
 from services import Service
 
@@ -127,6 +127,28 @@ def test_workers_killed_under_load_are_replaced_without_loss_of_what_waits(
     # What a killed worker had begun and not committed is lost: at most a batch.
     assert lost <= kills * window
     assert layer.statistics("jobs").messages_pending == 0
+
+
+def test_answers_keep_their_order_when_there_is_no_room_for_them(
+    url: str, services: ExitStack
+) -> None:
+    layer = IPCChannelLayer.from_url(f"{url}&capacity=3")
+    for _ in range(4):
+        start(services, f"{url}&capacity=3", "frames", threads=2)
+    names = [f"narrow!{socket}" for socket in range(10)]
+    seen: dict[str, list[int]] = {name: [] for name in names}
+    content = [{"reply_channel": name, "order": order} for order in range(40) for name in names]
+    operations: list[Operation] = [Send("websocket.receive", each) for each in content]
+    with layer.receiver() as receiver:
+        while any(len(orders) < 40 for orders in seen.values()):
+            outcome = receiver.exchange(operations, (), ["narrow!"], 2, wake_below=1, hold=False)
+            operations = [refusal.operation for refusal in outcome.refused]
+            for delivery in outcome.deliveries:
+                seen[delivery.channel].append(delivery.message["order"])
+            if not outcome.deliveries:
+                assert receiver.wait(20.0)
+    layer.close()
+    assert seen == {name: list(range(40)) for name in names}
 
 
 @pytest.mark.parametrize("routing", ["frames", "async frames", "mixed frames"])

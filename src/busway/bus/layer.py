@@ -139,6 +139,9 @@ class Receiver(ABC):
            A later operation of the same lane as a refused one is refused too, so that order
            is kept: send the refused ones again, in their order.
         2. `done` names deliveries of this receiver that have been handled: their lanes go on.
+           If anything was refused, none of them is done: else the next message of a lane could
+           be handled, and answered, before what belongs to the one before it is sent. Exchange
+           again without operations for those whose own were all applied.
         3. Up to `limit` messages are taken off `channels` (normal names, full "name?random",
            or prefixes up to "!"), fairly among channels and in FIFO order within each.
 

@@ -93,6 +93,8 @@ class StoredReceiver(Receiver):
             step = Transaction(store, self._layer.policies, now, room)
             sender = self.name if wake_below else ""
             refused = self._apply(step, operations, steps, sender)
+            if refused:
+                done = ()  # their lanes go on when what belongs to them is sent
             returned = [o.delivery for o in operations if isinstance(o, Return)]
             put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
             earlier = self._unsubscribe(step)

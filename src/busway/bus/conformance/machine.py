@@ -177,7 +177,10 @@ class LayerMachine(RuleBasedStateMachine):
         back, reader.held = reader.held[cut:], reader.held[:cut]
         made += [Return(delivery) for delivery, _ in back]
         self.model.put_back([item for _, item in back])
-        self.model.done([item for _, item in done])
+        if refused:
+            reader.held = [*done, *reader.held]
+        else:
+            self.model.done([item for _, item in done])
 
         wake_below = limit if sleepy else 0
         outcome = reader.receiver.exchange(
