@@ -90,7 +90,11 @@ class Policies:
         fields: Policy | Mapping[str, Any],
         defaults: Mapping[str, Any],
     ) -> None:
-        name = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+        name: object = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"policy pattern {pattern!r}: expected a glob or a compiled expression, of text"
+            )
         regex = pattern if isinstance(pattern, re.Pattern) else re.compile(translate(pattern))
         if isinstance(fields, Policy):
             fields = msgspec.structs.asdict(fields)

@@ -7,6 +7,8 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from busway.bus.conformance.harness import Bus, Topic, label
 from busway.bus.errors import InvalidMessage, MessageTooLarge, UsageError
@@ -25,6 +27,23 @@ class _Pair(NamedTuple):
     left: int
     right: int
 
+
+MESSAGES = st.dictionaries(
+    st.text(),
+    st.recursive(
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(-(2**63), 2**63 - 1),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text(),
+            st.binary(),
+        ),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    ),
+)
+"""Messages that may cross the bus: a hypothesis strategy."""
 
 VALUES: list[Any] = [
     None,
@@ -101,6 +120,13 @@ class Contents(Topic):
     def test_values_arrive_as_they_were(self, bus: Bus, value: Any) -> None:
         layer = bus.layer()
         message = {"value": value, "in a list": [value], "in a dict": {"x": value}}
+        layer.send("typed", message)
+        assert exact(layer.next_message("typed")) == exact(message)
+
+    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(MESSAGES)
+    def test_any_message_arrives_as_it_was(self, one_bus: Bus, message: dict[str, Any]) -> None:
+        layer = one_bus.layer()
         layer.send("typed", message)
         assert exact(layer.next_message("typed")) == exact(message)
 

@@ -70,7 +70,13 @@ class Peer:
         """Return what the peer's function returned, or raise what it raised."""
         if not self._pipe.poll(timeout):
             raise TimeoutError(f"the other process was still at work after {timeout:g} seconds")
-        worked, value = self._pipe.recv()
+        try:
+            worked, value = self._pipe.recv()
+        except EOFError:
+            self.process.join(PATIENCE)
+            raise RuntimeError(
+                f"the other process ended with exit code {self.process.exitcode}"
+            ) from None
         self._busy = False
         if not worked:
             raise value
@@ -114,8 +120,12 @@ class Work:
 
 
 def _serve(pipe: Connection, factory: Factory, options: dict[str, Any]) -> None:
-    layer = factory(**options)
-    work = Work(layer)
+    try:
+        layer = factory(**options)
+        work = Work(layer)
+    except Exception as error:  # noqa: BLE001  (it is the test's to judge)
+        pipe.send((False, error))
+        return
     pipe.send((True, None))
     while True:
         try:

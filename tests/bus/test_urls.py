@@ -1,0 +1,93 @@
+"""Layers from URLs."""
+
+from collections.abc import Iterator
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from busway.bus.errors import ConfigurationError
+from busway.bus.ipc import IPCChannelLayer
+from busway.bus.memory import MemoryChannelLayer
+from busway.bus.urls import open_layer, query_options
+
+
+@pytest.fixture
+def directory() -> Iterator[str]:
+    """Return a place for a bus, with a path short enough for sockets."""
+    with TemporaryDirectory(prefix="busway-test-") as path:
+        yield f"{path}/bus"
+
+
+def test_a_memory_layer_takes_its_options_from_the_url() -> None:
+    layer = open_layer("memory://?capacity=3&expiry=2.5&group_expiry=7&message_size=1000")
+    assert isinstance(layer, MemoryChannelLayer)
+    policy = layer.policies.default
+    assert (policy.capacity, policy.expiry) == (3, 2.5)
+    assert (layer.group_expiry, layer.message_size) == (7.0, 1000)
+    layer.close()
+
+
+def test_every_memory_url_is_a_bus_of_its_own() -> None:
+    one, other = open_layer("memory://"), open_layer("memory://")
+    one.send("a", {})
+    assert other.receive(["a"]) == (None, None)
+    one.close()
+    other.close()
+
+
+def test_an_ipc_layer_takes_its_name_and_options_from_the_url(directory: str) -> None:
+    layer = open_layer(f"ipc://chat?directory={directory}&size=2097152&lane_capacity=4")
+    assert isinstance(layer, IPCChannelLayer)
+    assert layer.name == "chat"
+    assert str(layer.directory) == directory
+    assert layer.policies.default.lane_capacity == 4
+    layer.close()
+
+
+def test_the_same_ipc_url_is_the_same_bus(directory: str) -> None:
+    url = f"ipc://chat?directory={directory}&size=2097152"
+    one, other = open_layer(url), open_layer(url)
+    one.send("a", {"n": 1})
+    assert other.receive(["a"]) == ("a", {"n": 1})
+    one.close()
+    other.close()
+
+
+def test_directories_may_be_quoted(directory: str) -> None:
+    quoted = (directory + " %").replace("%", "%25").replace(" ", "%20").replace("/", "%2F")
+    layer = open_layer(f"ipc://chat?directory={quoted}&size=2097152")
+    assert isinstance(layer, IPCChannelLayer)
+    assert str(layer.directory) == directory + " %"
+    layer.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("", "no channel layer for ''"),
+        ("memory", "no channel layer for 'memory'"),
+        ("rediss://host", "expected one of .*ipc://, memory://"),
+        ("memory://name", "a memory layer has none"),
+        ("memory:///path", "a memory layer has none"),
+        ("memory://?capcity=1", "unknown option 'capcity'.*capacity"),
+        ("memory://?capacity=many", "'many', expected int"),
+        ("memory://?capacity=0", "capacity is 0"),
+        ("memory://?capacity=1&capacity=2", "stands twice"),
+        ("memory://?capacity=", "expected int"),
+        ("memory://?expiry=nan", "expiry is nan"),
+        ("memory://?group_expiry=-1", "group_expiry is -1"),
+        ("ipc://a/b", "has a path"),
+        ("ipc://a%20b?size=2097152", "bus name 'a b'"),
+        ("ipc://a?size=1", "expected at least"),
+        ("ipc://a?policies=x", "unknown option 'policies'"),
+    ],
+)
+def test_a_mistake_in_a_url_is_named(url: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        open_layer(url)
+
+
+def test_options_are_converted_to_their_types() -> None:
+    kinds: dict[str, type] = {"n": int, "x": float, "t": str}
+    assert query_options("s://h?n=1&x=2&t=a%26b", kinds) == {"n": 1, "x": 2.0, "t": "a&b"}
+    assert query_options("s://h", kinds) == {}
