@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from busway.bus.conformance.harness import Bus, Task, Topic, label
-from busway.bus.errors import InvalidMessage, InvalidName, LayerClosed, MessageTooLarge
+from busway.bus.errors import InvalidMessage, InvalidName, LayerClosed, MessageTooLarge, UsageError
 from busway.bus.layer import Delivery, GroupAdd, GroupDiscard, GroupSend, Leave, Return, Send
 
 
@@ -113,6 +113,27 @@ class Holding(Topic):
         reader.exchange((), [held[0][0], held[1][0]])
         reader.close()
         assert numbers(layer.reader().take("work")) == [1, 3, 4, 5, 6]
+
+    def test_to_begin_a_message_is_to_have_begun_all_that_was_taken_before(self, bus: Bus) -> None:
+        layer = bus.layer()
+        reader = layer.reader()
+        reader.exchange([Send("work", {"n": n}) for n in range(6)])
+        reader.take("work", limit=2)
+        reader.receiver.begin(reader.take("work", limit=3)[0])
+        reader.close()
+        assert numbers(layer.reader().take("work")) == [3, 4, 5]
+
+    def test_only_what_is_held_can_be_returned(self, bus: Bus) -> None:
+        layer = bus.layer()
+        reader, other = layer.reader(), layer.reader()
+        reader.exchange([Send("work", {"n": n}) for n in range(2)])
+        done, back = reader.take("work")
+        reader.exchange([Return(back)], [done])
+        loose = other.take("work", hold=False)[0]
+        for delivery, owner in ((done, reader), (back, reader), (back, other), (loose, other)):
+            with pytest.raises(UsageError):
+                owner.exchange([Send("sent", {}), Return(delivery)])
+        assert layer.receive("work", "sent") == (None, None)
 
     def test_what_a_closed_receiver_gives_back_wakes_a_sleeping_reader(self, bus: Bus) -> None:
         layer = bus.layer()
