@@ -28,7 +28,7 @@ check: $(VENV)/.check  ## Lint, formatting, types, import contract, documentatio
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(VENV)/.test  ## Measure beside Channels 4 and a bare echo; writes bench/RESULTS.md
-	$(BIN)/python bench $(ARGS)
+	$(BIN)/python -m bench $(ARGS)
 
 docs: $(VENV)/.check  ## Build the documentation into build/site
 	$(BIN)/python scripts/command-line-page

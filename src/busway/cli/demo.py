@@ -1,5 +1,6 @@
 """`busway demo`: a chat, to see all of it work."""
 
+import os
 import sys
 from typing import Any
 
@@ -15,7 +16,7 @@ ROUTING = "busway.demo.routing:routing"
     options.LISTEN,
     options.SUPERVISOR,
     options.WORKER,
-    options.layer(default="ipc://busway-demo"),
+    options.layer(default=None),
     options.WEB,
     options.COMMON,
 )
@@ -27,5 +28,11 @@ def demo(**values: Any) -> None:
     """
     from busway.demo.store import temporary_state  # noqa: PLC0415  (only needed here)
 
+    # A bus for each port: demos that run side by side would answer each other's pages.
+    url = values["layer"] or f"ipc://demo-{values['port'] or os.getpid()}"
     with temporary_state():
-        sys.exit(run_service(values | {"routing": ROUTING, "reload": True, "reload_dir": ()}))
+        sys.exit(
+            run_service(
+                values | {"layer": url, "routing": ROUTING, "reload": True, "reload_dir": ()}
+            )
+        )

@@ -159,8 +159,8 @@ WORKER: tuple[Option, ...] = (
 """Options of a worker."""
 
 
-def layer(default: str = "ipc://busway") -> tuple[Option, ...]:
-    """Return the option that names the channel layer."""
+def layer(default: str | None = "ipc://busway") -> tuple[Option, ...]:
+    """Return the option that names the channel layer; without a default the command has its own."""
     return (
         Option(
             "--layer", section=_PROCESS, metavar="URL", envvar="BUSWAY_LAYER", default=default,

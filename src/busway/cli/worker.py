@@ -30,10 +30,13 @@ def worker(**values: Any) -> None:
     if values["lifeline_fd"] is not None:
         hold_lifeline(values["lifeline_fd"])
     configure_logging(values["process_name"] or "worker", values["verbosity"])
+    router = load_router(values["routing"])
+    # Or else clients would wait for an answer, and disconnects for a reader, that never comes.
+    router.check_default()
     with closing(open_shared_layer(values["layer"], "worker")) as layer:
         Worker(
             layer,
-            load_router(values["routing"]),
+            router,
             threads=values["threads"],
             only_channels=values["only_channels"],
             exclude_channels=values["exclude_channels"],
