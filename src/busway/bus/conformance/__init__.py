@@ -30,6 +30,7 @@ import pytest
 for _topic in (
     "accounts",
     "contents",
+    "crowds",
     "groups",
     "harness",
     "holding",

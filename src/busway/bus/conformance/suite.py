@@ -3,6 +3,7 @@
 from busway.bus.conformance import (
     accounts,
     contents,
+    crowds,
     groups,
     holding,
     lanes,
@@ -42,8 +43,8 @@ class Suite(
     waiting.Interrupting,
     waiting.Conservation,
     waiting.Room,
-    waiting.Crowds,
-    waiting.Cancelling,
+    crowds.Crowds,
+    crowds.Cancelling,
     accounts.Counts,
     accounts.Flush,
     processes.Processes,
