@@ -23,6 +23,8 @@ class Comparison:
     ours: str
     theirs: str
     goals: Mapping[str, float] = field(default_factory=dict)
+    #: Which contestant stands for us; empty: the first of all.
+    us: str = ""
 
     @property
     def metric(self) -> Metric:
@@ -30,6 +32,8 @@ class Comparison:
 
     def key(self, contestant: str, *, is_ours: bool) -> Key:
         """What to look up in the results."""
+        if is_ours and self.us:
+            contestant = self.us
         return Key(self.case, self.ours if is_ours else self.theirs, contestant)
 
     def ratio(self, results: Results, us: str, them: str) -> float | None:
@@ -64,6 +68,7 @@ COMPARISONS = (
     Comparison(
         *("Echo, 50 connections: async consumer, theirs async", "echo", "messages_per_s"),
         *("async", "async"),
+        us="busway-async",
     ),
     Comparison(
         *("Round trip, p50: sync consumer, theirs async", "roundtrip", "p50_us"),

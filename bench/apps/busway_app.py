@@ -33,9 +33,12 @@ def broadcast(message: Message) -> None:
 
 routing = [
     route("websocket.connect", accept, path=r"^/(open|trigger|echo/sync)$"),
-    route("websocket.connect", accept_async, path=r"^/echo/async$"),
     route("websocket.connect", join, path=r"^/group$"),
     route("websocket.receive", echo, path=r"^/echo/sync$"),
-    route("websocket.receive", echo_async, path=r"^/echo/async$"),
     route("websocket.receive", broadcast, path=r"^/trigger$"),
+]
+
+async_routing = [
+    route("websocket.connect", accept_async, path=r"^/(open|echo/async)$"),
+    route("websocket.receive", echo_async, path=r"^/echo/async$"),
 ]

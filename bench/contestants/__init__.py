@@ -1,7 +1,7 @@
 """The contestants, in the order in which tables show them."""
 
 from bench.contestants.bare import BareUvicorn
-from bench.contestants.busway import BuswayIpc
+from bench.contestants.busway import BuswayIpc, BuswayIpcAsync
 from bench.contestants.channels import ChannelsOnDaphne, ChannelsOnUvicorn
 from bench.contestants.contestant import Contestant
 
@@ -9,6 +9,7 @@ from bench.contestants.contestant import Contestant
 #: The first is the one that the others are compared with.
 CONTESTANTS: tuple[Contestant, ...] = (
     BuswayIpc(),
+    BuswayIpcAsync(),
     ChannelsOnUvicorn(),
     ChannelsOnDaphne(),
     BareUvicorn(),

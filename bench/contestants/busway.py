@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from bench.child import free_port
-from bench.contestants.contestant import Contestant, server
+from bench.contestants.contestant import EVERY_PATH, Contestant, server
 from bench.service import Service
 
 # Bytes, more than a bus takes by default.
@@ -23,6 +24,11 @@ class BuswayIpc(Contestant):
     name = "busway"
     title = "Busway, IPC"
     is_peer = False
+    paths: ClassVar = EVERY_PATH - {"/echo/async"}
+
+    #: In `busway_app`. Sync and async consumers have a worker each: in one worker, a channel
+    #: that both share is read by the sync ones' thread, which hands messages over.
+    routing: ClassVar = "routing"
 
     def obstacle(self) -> str | None:
         if _COMMAND.exists():
@@ -34,9 +40,18 @@ class BuswayIpc(Contestant):
         port = free_port()
         with (
             tempfile.TemporaryDirectory(prefix="busway-bench-", dir=_shared_memory()) as folder,
-            server(self.name, _serve(port, f"ipc://bench?directory={folder}"), port) as service,
+            server(self.name, _serve(self.routing, port, folder), port) as service,
         ):
             yield service
+
+
+class BuswayIpcAsync(BuswayIpc):
+    """Busway with async consumers."""
+
+    name = "busway-async"
+    title = "Busway, IPC, async consumers"
+    paths: ClassVar = frozenset({"/echo/async"})
+    routing: ClassVar = "async_routing"
 
 
 def _shared_memory() -> str | None:
@@ -46,9 +61,9 @@ def _shared_memory() -> str | None:
     return str(folder) if roomy else None
 
 
-def _serve(port: int, layer: str) -> list[str]:
+def _serve(routing: str, port: int, folder: str) -> list[str]:
     return [
-        *(str(_COMMAND), "serve", "busway_app:routing"),
+        *(str(_COMMAND), "serve", f"busway_app:{routing}"),
         *("--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "1", "--verbosity", "0", "--layer", layer),
+        *("--workers", "1", "--verbosity", "0", "--layer", f"ipc://bench?directory={folder}"),
     ]

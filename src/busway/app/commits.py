@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -82,7 +83,7 @@ class Committer:
         """Results that wait for the next exchange."""
         self.counts = Counts()
         self._receiver = receiver
-        self._channels = channels
+        self._channels = tuple(channels)
         self._waiting: list[_Waiting] = []
         self._withheld: list[Result] = []
         """Results that are not acknowledged yet, for they have sends in `_waiting`. Otherwise the
@@ -110,9 +111,21 @@ class Committer:
         When there were none to take, or there was no room, the receiver is registered to be
         woken. Raises `LayerUnavailable`, with nothing changed.
         """
-        steps = self._steps(limit, unbegun)
+        results = list(self.finished)
+        outcome: Outcome | None = None
+        if not self._waiting and not unbegun:
+            # What nearly every exchange is; the steps are for when something is refused.
+            with suppress(UsageError):
+                request = self._request(results, limit, ())
+                outcome = self._receiver.exchange(*request, wake_below=1)
+            if outcome is not None and not outcome.refused:
+                self._settle(results)
+                return outcome.deliveries
+        steps = self._steps(results, limit, unbegun)
         try:
             request = next(steps)
+            if outcome is not None:
+                request = steps.send(outcome)
             while True:
                 try:
                     outcome = self._receiver.exchange(*request, wake_below=1)
@@ -126,7 +139,7 @@ class Committer:
 
     async def aexchange(self, limit: int = 0) -> list[Delivery]:
         """Do an `exchange` from async code."""
-        steps = self._steps(limit, ())
+        steps = self._steps(list(self.finished), limit, ())
         try:
             request = next(steps)
             while True:
@@ -141,10 +154,9 @@ class Committer:
             return deliveries
 
     def _steps(
-        self, limit: int, unbegun: Sequence[Delivery]
+        self, results: list[Result], limit: int, unbegun: Sequence[Delivery]
     ) -> Generator[_Request, Outcome, list[Delivery]]:
         """Yield the exchanges to make; what was taken is returned."""
-        results = list(self.finished)
         while True:
             allowed = 0 if len(self._waiting) > MAX_WAITING else limit
             try:
@@ -176,18 +188,25 @@ class Committer:
     ) -> Generator[_Request, Outcome, tuple[list[Delivery], bool]]:
         """Make one exchange; returns what it took, and whether it was the last thing done."""
         outcome = yield self._request(results, limit, unbegun)
+        if not outcome.refused:
+            self._settle(results)
+            return outcome.deliveries, True
         for _ in results:
             self.finished.popleft()
-        if not outcome.refused:
-            self.counts.consumed += len(self._withheld) + len(results)
-            self._withheld, self._waiting = [], []
-            return outcome.deliveries, True
         complete = self._withhold(results, outcome.refused)
         if not complete:
             return outcome.deliveries, True
         yield _Request([], complete, (), 0)
         self.counts.consumed += len(complete)
         return outcome.deliveries, False
+
+    def _settle(self, results: Sequence[Result]) -> None:
+        """Take note that all of `results`, and what was withheld before, is committed."""
+        for _ in results:
+            self.finished.popleft()
+        self.counts.consumed += len(self._withheld) + len(results)
+        if self._waiting or self._withheld:
+            self._withheld, self._waiting = [], []
 
     def _request(
         self, results: Sequence[Result], limit: int, unbegun: Sequence[Delivery]

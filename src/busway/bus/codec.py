@@ -60,6 +60,17 @@ def expires_of(data: bytes) -> float:
     return found
 
 
+def is_message(data: bytes) -> bool:
+    """Say whether an encoded envelope is a plain message: neither a group's nor a notice."""
+    return data[_KIND_AT] == Kind.MESSAGE
+
+
+def is_normal(data: bytes) -> bool:
+    """Say whether an encoded envelope is for a normal channel, that several may read."""
+    channel = decode_envelope(data).channel
+    return "!" not in channel and "?" not in channel
+
+
 def is_notice(data: bytes) -> bool:
     """Say whether an encoded envelope is about a group's members, and no message."""
     return data[_KIND_AT] > Kind.GROUP_MESSAGE

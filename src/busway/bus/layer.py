@@ -147,7 +147,9 @@ class Receiver(ABC):
 
         With `wake_below` = n, a receiver that got fewer than n messages is registered, in the
         same step, to be woken by the next message for `channels`: call `wait` then. A refusal
-        registers it likewise, to be woken when there may be room. 0: not registered.
+        registers it likewise, to be woken when there may be room. 0: not registered. With no
+        `channels`, a receiver that is registered stays so: whoever was not woken since has
+        nothing to take.
 
         With `hold` = True, messages of normal channels stay in this receiver's hands until
         they are in `done` (or given back with `Return`). With False they are done on delivery.
@@ -318,6 +320,8 @@ class ChannelLayer(ABC):
         (None, None) is returned when none came. The message counts as handled on return: for
         work that must be done in order, hold it with `receiver().exchange(...)` instead.
         """
+        for name in channels:
+            names.check_receivable(name)
         local = self._take_local(channels)
         if local is not None:
             return local
@@ -336,7 +340,7 @@ class ChannelLayer(ABC):
                     return None, None
                 receiver.wait(left)
         finally:
-            self._give_back(receiver)
+            self._give_back(receiver, channels)
 
     def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group`, until `group_expiry` seconds have passed."""
@@ -363,6 +367,8 @@ class ChannelLayer(ABC):
         self, channels: Sequence[str], timeout: float | None = 0.0
     ) -> tuple[str, dict[str, Any]] | tuple[None, None]:
         """Do `receive` from async code. Cancelling it while it waits loses nothing."""
+        for name in channels:
+            names.check_receivable(name)
         local = self._take_local(channels)
         if local is not None:
             return local
@@ -382,7 +388,7 @@ class ChannelLayer(ABC):
                     return None, None
                 await receiver.async_wait(left)
         finally:
-            self._give_back(receiver)
+            self._give_back(receiver, channels)
 
     async def agroup_add(self, group: str, channel: str) -> None:
         """Do `group_add` from async code."""
@@ -415,7 +421,7 @@ class ChannelLayer(ABC):
         try:
             outcome = receiver.exchange((operation,))
         finally:
-            self._give_back(receiver, waited=False)
+            self._give_back(receiver)
         if outcome.refused:
             raise outcome.refused[0].error
 
@@ -424,7 +430,7 @@ class ChannelLayer(ABC):
         try:
             outcome = await receiver.aexchange((operation,))
         finally:
-            self._give_back(receiver, waited=False)
+            self._give_back(receiver)
         if outcome.refused:
             raise outcome.refused[0].error
 
@@ -436,11 +442,11 @@ class ChannelLayer(ABC):
         except IndexError:
             return self.receiver()
 
-    def _give_back(self, receiver: Receiver, *, waited: bool = True) -> None:
+    def _give_back(self, receiver: Receiver, waited: Sequence[str] = ()) -> None:
         if waited:
-            # It may be registered to be woken, or was woken and found no time to look: the
-            # empty exchange takes it off the list and passes the bell on.
-            receiver.exchange()
+            # It may be registered to be woken, or was woken and found no time to look: an
+            # exchange for nothing takes it off the list and passes the bell on.
+            receiver.exchange((), (), waited)
         if self._closed:
             receiver.close()
         else:

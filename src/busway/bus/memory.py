@@ -42,6 +42,9 @@ class _Tables:
     def room(self) -> int:
         return self.limit()
 
+    def spend(self, size: int) -> None:
+        pass
+
     def limit(self) -> int:
         return 1 << 62  # capacity is the limit here, not bytes
 

@@ -4,7 +4,7 @@ from math import inf
 
 import msgspec
 
-from busway.bus import names
+from busway.bus import names, records
 from busway.bus.codec import Envelope, Kind, encode_envelope
 from busway.bus.errors import InvalidArgument
 from busway.bus.messages import Message
@@ -18,6 +18,9 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     id: int
     lane: str
+    lane_key: bytes
+    lane_record: bytes
+    """The key of its lane's record, and that record if the lane is idle; empty without a lane."""
     capacity: int
     lane_capacity: int
     due: float
@@ -34,11 +37,14 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
 def pack(envelope: Envelope, data: bytes, policy: Policy, due: float = 0.0) -> Parcel:
     """Return a parcel with an envelope, which `data` is in encoded form."""
+    lane = envelope.lane
     return Parcel(
         names.address(envelope.channel),
         data,
         envelope.id,
-        envelope.lane,
+        lane,
+        records.lane_key(lane) if lane else b"",
+        records.encode(records.LaneRecord(envelope.id)) if lane else b"",
         policy.capacity,
         policy.lane_capacity,
         due,

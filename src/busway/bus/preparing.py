@@ -49,7 +49,7 @@ def prepare(operation: Operation, layer: "StoredLayer", now: float) -> Parcel | 
             left = notice(policies, Kind.LEFT, "", channel, new_id(), now)
             return lambda step: membership.leave(step, channel, left)
         case Return():
-            return _later
+            return later
 
 
 def _send_to_group(
@@ -60,5 +60,5 @@ def _send_to_group(
         group_send(step, group_parcel(layer.policies, group, target, message, body, id_, now))
 
 
-def _later(step: Transaction) -> None:
+def later(step: Transaction) -> None:
     """Do nothing: what is given back is put back all at once, to keep its order."""

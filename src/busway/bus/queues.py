@@ -8,7 +8,7 @@ from busway.bus.codec import decode_envelope, expires_of, is_notice
 from busway.bus.membership import leave
 from busway.bus.names import address
 from busway.bus.parcels import Parcel, Refused, pack
-from busway.bus.records import ChannelRecord, LaneRecord
+from busway.bus.records import ChannelRecord
 from busway.bus.transaction import Transaction
 
 MAX_BATCH_SIZE = 4 * 1024 * 1024
@@ -62,8 +62,8 @@ def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str)
             return Refused(parcel.address, "capacity", parcel.capacity)
         step.enqueue(parcel.address, record, parcel.data)
         return None
-    key = records.lane_key(parcel.lane)
-    if not full and step.store.put(key, records.encode(LaneRecord(parcel.id)), overwrite=False):
+    key = parcel.lane_key
+    if not full and step.store.put(key, parcel.lane_record, overwrite=False):
         step.enqueue(parcel.address, record, parcel.data)
         return None
     raw = step.store.get(key)
@@ -146,9 +146,6 @@ def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
             left -= _take_from(step, name, record, min(share, left), taken)
     for name, record in found:
         left -= _take_from(step, name, record, left, taken)
-        if record.pending():
-            # Others may be asleep while this receiver works on what it got.
-            step.ring(record)
     return taken
 
 

@@ -6,21 +6,23 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from busway.bus import burial, names, records
-from busway.bus.codec import Envelope, Kind, decode_envelope, decode_message
+from busway.bus.codec import Envelope, Kind, decode_envelope, decode_message, is_message, is_normal
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed, LayerUnavailable
 from busway.bus.held import Held
 from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return
 from busway.bus.marks import Mark
 from busway.bus.parcels import Parcel
 from busway.bus.preparing import Step, prepare
+from busway.bus.preparing import later as _later
 from busway.bus.queues import promote, put_back, release, send, take
 from busway.bus.transaction import StoreFull, Transaction
 
 if TYPE_CHECKING:
     from busway.bus.stored import StoredLayer
 
-_Taken = tuple[Envelope, bytes, tuple[str, ...]]
-"""A message taken: decoded, as it was stored, and to which members it goes."""
+_Taken = tuple[bytes, tuple[str, ...]]
+"""A message taken, as it was stored, and to which members it goes. It is decoded after the
+transaction, which others wait for."""
 
 
 class _Request(NamedTuple):
@@ -28,7 +30,9 @@ class _Request(NamedTuple):
 
     operations: Sequence[Operation]
     steps: Sequence[Parcel | Step]
+    returned: Sequence[Delivery]
     done: Sequence[Delivery]
+    listening: bool
     limit: int
     now: float
     wake_below: int
@@ -48,7 +52,10 @@ class StoredReceiver(Receiver):
         self._subscription = ""
         """The subscription that this receiver is registered with, or empty."""
         self._channels: tuple[str, ...] = ()
+        self._given: Sequence[str] = ()
         self._channels_name = ""
+        self._normal = self._passing = self._laned = False
+        """Whether all of the channels are normal, whether none is, whether any has lanes."""
         self._due = 0.0
         self._closed = False
 
@@ -67,54 +74,83 @@ class StoredReceiver(Receiver):
         """See `Receiver.exchange`. It does not block, but for another exchange under way."""
         self._check_open()
         now = time.time()
+        returned: list[Delivery] = []
         steps = [prepare(operation, self._layer, now) for operation in operations]
-        self._check_returns(operations)
+        if _later in steps:
+            returned = [o.delivery for o in operations if isinstance(o, Return)]
+            self._check_returned(returned)
         if not channels:
             limit = 0
-        elif tuple(channels) != self._channels:
-            for name in channels:
-                names.check_receivable(name)
-            self._channels = tuple(channels)
-            self._channels_name = records.subscription_name(self._channels)
-        if limit and hold and self._mark is None:
-            # Before anything is taken: without a mark it could be handed out twice.
-            self._mark = self._layer.mark(self.name)
-        if limit and now >= self._layer.next_sweep:
-            self._layer.tidy(now)
-        request = _Request(operations, steps, done, limit, now, wake_below, hold)
+        elif channels is not self._given:
+            if tuple(channels) != self._channels:
+                self._listen_to(tuple(channels))
+            self._given = channels if isinstance(channels, tuple) else ()
+        if limit:
+            if hold and self._mark is None:
+                # Before anything is taken: without a mark it could be handed out twice.
+                self._mark = self._layer.mark(self.name)
+            if now >= self._layer.next_sweep:
+                self._layer.tidy(now)
+        request = _Request(
+            operations, steps, returned, done, bool(channels), limit, now, wake_below, hold
+        )
         try:
             return self._run(request)
         except StoreFull:
             return self._run_full(request)
 
+    def _listen_to(self, channels: tuple[str, ...]) -> None:
+        for name in channels:
+            names.check_receivable(name)
+        self._channels = channels
+        self._channels_name = records.subscription_name(channels)
+        normal = ["!" not in name and "?" not in name for name in channels]
+        self._normal, self._passing = all(normal), not any(normal)
+        policies = self._layer.policies
+        self._laned = any(policies.find(name)[1].ordering is not None for name in channels)
+
     def _run(self, request: _Request, room: int | None = None) -> Outcome:
-        operations, steps, done, limit, now, wake_below, hold = request
+        operations, steps, returned, done, listening, limit, now, wake_below, hold = request
+        taken: list[_Taken] = []
+        place = 0
         with self._layer.transaction() as store:
             step = Transaction(store, self._layer.policies, now, room)
-            sender = self.name if wake_below else ""
-            refused = self._apply(step, operations, steps, sender)
-            if refused:
-                done = ()  # their lanes go on when what belongs to them is sent
-            returned = [o.delivery for o in operations if isinstance(o, Return)]
-            put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
-            earlier = self._unsubscribe(step)
+            refused: list[Refusal] = []
+            if steps:
+                refused = self._apply(step, operations, steps, self.name if wake_below else "")
+                if refused:
+                    done = ()  # their lanes go on when what belongs to them is sent
+            if returned:
+                put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
             for delivery in done:
                 if delivery.lane:
                     release(step, delivery.lane, delivery.id)
-            taken = self._take(step, limit, now) if limit else []
-            first = self._keep(step, done, returned, taken, hold=hold)
-            if earlier and (not limit or earlier != self._channels_name):
-                step.pass_on(earlier)
-            if limit and len(taken) < wake_below:
-                step.subscribe(self.name, self._channels, self._channels_name, self._layer.process)
-                self._subscription = self._channels_name
-                if not hold or limit < wake_below:
-                    # Messages may be there still: more than asked for, or let go by their lanes.
-                    step.pass_on(self._channels_name)
+            if limit:
+                taken = self._take(step, limit, now)
+            if taken or done or returned:
+                place = self._keep(step, done, returned, taken, hold=hold)
+            if listening:
+                self._register(step, wanted=len(taken) < wake_below and bool(limit))
             step.finish()
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
-        return Outcome(self._deliver(taken, first, hold=hold), refused)
+        return Outcome(self._deliver(taken, place, hold=hold) if taken else [], refused)
+
+    def _register(self, step: Transaction, *, wanted: bool) -> None:
+        """Bring this receiver onto the list of those to be woken, or off it.
+
+        Then wake somebody for what still waits: others may sleep while this one works on what
+        it got, or turns away.
+        """
+        earlier, name = self._subscription, self._channels_name
+        if earlier and (earlier != name or not wanted):
+            step.unsubscribe(self.name, earlier)
+            if earlier != name:
+                step.pass_on(step.channels_of(earlier))
+        if wanted:
+            step.subscribe(self.name, self._channels, name, self._layer.process)
+        self._subscription = name if wanted else ""
+        step.pass_on(self._channels)
 
     def _run_full(self, request: _Request) -> Outcome:
         """Exchange on a store that turned out to be full: what would add to it is refused."""
@@ -128,12 +164,12 @@ class StoredReceiver(Receiver):
                 "the bus is full to the last page; make it larger ('size'), or add workers"
             ) from error
 
-    def _check_returns(self, operations: Sequence[Operation]) -> None:
-        for operation in operations:
-            if isinstance(operation, Return) and self._held.get(operation.delivery) is None:
+    def _check_returned(self, returned: Sequence[Delivery]) -> None:
+        for delivery in returned:
+            if self._held.get(delivery) is None:
                 raise InvalidArgument(
                     "the delivery to return",
-                    operation.delivery.channel,
+                    delivery.channel,
                     "one that this receiver holds: not done, and not returned before",
                 )
 
@@ -155,13 +191,6 @@ class StoredReceiver(Receiver):
                 refused.append(Refusal(index, operations[index], error))
         return refused
 
-    def _unsubscribe(self, step: Transaction) -> str:
-        """Take this receiver off the list it is on; returns that list's name, or ""."""
-        earlier, self._subscription = self._subscription, ""
-        if earlier:
-            step.unsubscribe(self.name, earlier)
-        return earlier
-
     def _take(self, step: Transaction, limit: int, now: float) -> list[_Taken]:
         """Take messages; notices about groups are seen to here, and do not count."""
         self._due = promote(step)
@@ -170,11 +199,10 @@ class StoredReceiver(Receiver):
             before = len(taken)
             data = take(step, self._channels, limit - before)
             for raw in data:
-                envelope = decode_envelope(raw)
-                if envelope.kind is Kind.MESSAGE:
-                    taken.append((envelope, raw, ()))
-                elif members := self._note(envelope, now):
-                    taken.append((envelope, raw, members))
+                if is_message(raw):
+                    taken.append((raw, ()))
+                elif members := self._note(decode_envelope(raw), now):
+                    taken.append((raw, members))
             if len(taken) - before == len(data):
                 break
         return taken
@@ -204,13 +232,14 @@ class StoredReceiver(Receiver):
     ) -> int:
         """Bring what this receiver holds up to date; returns the place of the first it took."""
         changed = self._held.finish(chain(done, returned)) if done or returned else False
-        fresh = []
-        for envelope, raw, _ in taken:
-            if not hold:
+        fresh: list[bytes] = []
+        if hold and not self._passing:
+            fresh = [raw for raw, _ in taken if self._normal or is_normal(raw)]
+        elif not hold and self._laned:
+            for raw, _ in taken:
+                envelope = decode_envelope(raw)
                 if envelope.lane:
                     release(step, envelope.lane, envelope.id)
-            elif "!" not in envelope.channel and "?" not in envelope.channel:
-                fresh.append((envelope.id, raw))
         first = self._held.take(fresh)
         if fresh or changed:
             burial.hold(step, self.name, self._held.record())
@@ -218,10 +247,11 @@ class StoredReceiver(Receiver):
 
     def _deliver(self, taken: Sequence[_Taken], place: int, *, hold: bool) -> list[Delivery]:
         deliveries = []
-        for envelope, _, members in taken:
-            channel = envelope.channel
+        holds = hold and not self._passing
+        for raw, members in taken:
+            envelope = decode_envelope(raw)
             delivery = Delivery(
-                channel,
+                envelope.channel,
                 decode_message(envelope.body),
                 members,
                 envelope.id,
@@ -229,7 +259,7 @@ class StoredReceiver(Receiver):
                 envelope.attempt,
                 envelope.lane,
             )
-            if hold and "!" not in channel and "?" not in channel:
+            if holds and (self._normal or is_normal(raw)):
                 delivery.place = place
                 place += 1
             deliveries.append(delivery)
@@ -296,11 +326,9 @@ class StoredReceiver(Receiver):
         self._closed = True
         with self._layer.transaction() as store:
             step = Transaction(store, self._layer.policies, time.time())
-            earlier = self._unsubscribe(step)
             burial.hold(step, self.name, self._held.record())
             burial.settle(step, self.name, self._held.begun)
-            if earlier:
-                step.pass_on(earlier)
+            self._register(step, wanted=False)
             step.finish()
         self._layer.ring(list(dict.fromkeys(step.rings)))
         self._layer.forget(self.name)

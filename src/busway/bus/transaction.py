@@ -5,7 +5,7 @@ exchange (see `queues`, `membership`, `burial`) on a `Transaction`, calls `finis
 then rings the receivers in `rings`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from busway.bus import records
@@ -36,6 +36,9 @@ class Store(Protocol):
     def room(self) -> int:
         """Return how many bytes may still be added."""
 
+    def spend(self, size: int) -> None:
+        """Be told that about `size` bytes are being added."""
+
     def limit(self) -> int:
         """Return how many bytes there may be in all."""
 
@@ -57,6 +60,7 @@ class Transaction:
         "now",
         "policies",
         "rings",
+        "spent",
         "store",
     )
 
@@ -77,6 +81,8 @@ class Transaction:
         self.closed_lanes: set[str] = set()
         """Lanes of messages that were refused: what follows them is refused too."""
         self._room = room
+        self.spent = 0
+        """Bytes that were added, about."""
 
     # -- records ------------------------------------------------------------------------
 
@@ -113,7 +119,9 @@ class Transaction:
         if self._room is None:
             self._room = self.store.room()
         # A record costs its key and page slack as well; large ones fill whole pages.
-        self._room -= len(data) + 256 if len(data) < 2048 else len(data) + 4096
+        size = len(data) + (256 if len(data) < 2048 else 4096)
+        self._room -= size
+        self.spent += size
         return self._room > 0
 
     def enqueue(self, address: str, record: ChannelRecord, data: bytes) -> None:
@@ -152,9 +160,10 @@ class Transaction:
                 if channel[-1] == "!":
                     found.owner = owner
                 self.changed.add(channel)
-        record.waiting.append(receiver)
-        record.used = self.now
-        self._changed_subscriptions.add(name)
+        if receiver not in record.waiting:
+            record.waiting.append(receiver)
+            record.used = self.now
+            self._changed_subscriptions.add(name)
 
     def unsubscribe(self, receiver: str, name: str) -> bool:
         """Take `receiver` off the list; False when it was woken, so no longer on it."""
@@ -189,14 +198,17 @@ class Transaction:
                 if not everyone:
                     return
 
-    def pass_on(self, name: str) -> None:
-        """Wake another sleeper, of any subscription, for what waits on this one's channels."""
+    def channels_of(self, name: str) -> list[str]:
+        """Return the channels of a subscription."""
         record = self.subscription(name)
-        if record is not None:
-            for channel in record.channels:
-                found = self.channel(channel)
-                if found.tail > found.head:
-                    self.ring(found)
+        return record.channels if record is not None else []
+
+    def pass_on(self, channels: Sequence[str]) -> None:
+        """Wake a sleeper for each of `channels` on which something waits."""
+        for channel in channels:
+            record = self.channel(channel)
+            if record.tail > record.head and record.subscriptions:
+                self.ring(record)
 
     def unblock(self, record: ChannelRecord) -> None:
         """Wake the senders that found a channel full."""
@@ -206,6 +218,8 @@ class Transaction:
 
     def finish(self) -> None:
         """Write what changed; call it before the commit."""
+        if self.spent:
+            self.store.spend(self.spent)
         for name in self.changed:
             record = self._channels[name]
             record.used = self.now

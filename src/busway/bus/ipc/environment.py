@@ -20,6 +20,9 @@ from busway.bus.transaction import StoreFull
 
 _FORMAT = FORMAT.encode()
 _FORMAT_KEY = b"v"
+_MEASURE_EVERY = 32
+"""Transactions from one measurement of the room to the next, while there is plenty."""
+
 _LOCK_SIZE = 64 * 1024
 
 
@@ -57,15 +60,28 @@ class Environment:
         # What is live may take half of it: the rest is for copies under way and for pages
         # that are free but scattered.
         self._limit = self.size // 2
+        self._left = 0
+        self._until_measured = 0
 
     def transaction(self) -> "StoreTransaction":
         """Return a transaction to enter with `with`."""
-        return StoreTransaction(self._lmdb, self._room, self._limit)
+        return StoreTransaction(self._lmdb, self._room, self._spend, self._limit)
 
     def _room(self, txn: lmdb.Transaction) -> int:
+        # Measured now and then: half of the map is slack enough for what others add meanwhile.
+        self._until_measured -= 1
+        if self._until_measured > 0:
+            return self._left
+        self._until_measured = _MEASURE_EVERY
         found = txn.stat(self._main)
         pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
-        return self._limit - int(pages) * int(found["psize"])
+        self._left = self._limit - int(pages) * int(found["psize"])
+        return self._left
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < self._limit // 4:
+            self._until_measured = 0
 
     def pause(self) -> lmdb.Transaction:
         """Keep all others out until the transaction that is returned is aborted."""
@@ -89,7 +105,7 @@ class Environment:
 class StoreTransaction:
     """A `Store` for the length of a `with` block. Waits for the other processes' to end."""
 
-    __slots__ = ("_limit", "_lmdb", "_measure", "_txn", "get", "pop", "put")
+    __slots__ = ("_limit", "_lmdb", "_measure", "_txn", "get", "pop", "put", "spend")
 
     get: Callable[[bytes], bytes | None]
     pop: Callable[[bytes], bytes | None]
@@ -99,11 +115,13 @@ class StoreTransaction:
         self,
         environment: lmdb.Environment,
         measure: Callable[[lmdb.Transaction], int],
+        spend: Callable[[int], None],
         limit: int,
     ) -> None:
-        """`measure` tells how many bytes may be added, of `limit` bytes in all."""
+        """`measure` tells how many bytes may be added, of `limit` in all; `spend` that some are."""
         self._lmdb = environment
         self._measure = measure
+        self.spend = spend
         self._limit = limit
 
     def __enter__(self) -> "StoreTransaction":

@@ -108,30 +108,49 @@ def bind_bell(directory: Path, receiver: str) -> Bell:
     return Bell(listening)
 
 
+_CONNECTED = 64
+"""Bells that a process keeps connections to: ringing is cheaper than by path."""
+
+
 class Ringer:
     """Rings the bells of a directory. Thread-safe."""
 
     def __init__(self, directory: Path) -> None:
         """Ring in `directory`."""
         self._bells = f"{directory}/bells/"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._connected: dict[str, socket.socket] = {}
 
     def ring(self, receivers: Iterable[str]) -> bool:
         """Wake receivers; False when one was not there."""
         everyone = True
         for receiver in receivers:
             try:
-                self._socket.sendto(b"!", self._bells + receiver)
+                (self._connected.get(receiver) or self._connect(receiver)).send(b"!")
             except BlockingIOError:
                 pass  # it has been rung often enough
-            except (ConnectionError, FileNotFoundError):
+            except OSError:
                 everyone = False
+                self._disconnect(receiver)
         return everyone
 
+    def _connect(self, receiver: str) -> socket.socket:
+        if len(self._connected) >= _CONNECTED:
+            self._disconnect(next(iter(self._connected), ""))
+        bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        bell.setblocking(False)
+        self._connected[receiver] = bell
+        bell.connect(self._bells + receiver)
+        return bell
+
+    def _disconnect(self, receiver: str) -> None:
+        bell = self._connected.pop(receiver, None)
+        if bell is not None:
+            bell.close()
+
     def close(self) -> None:
-        """Close the socket that rings."""
-        self._socket.close()
+        """Close the sockets that ring."""
+        for receiver in list(self._connected):
+            self._disconnect(receiver)
 
 
 class SharedMark(Mark):

@@ -73,6 +73,8 @@ class Bus:
         self._stalled: dict[Source, None] = {}
         self._round = 0
         self._scheduled = False
+        self._looks = True
+        """Whether there may be something to take: not while the receiver waits to be woken."""
         self._unavailable = False
         self._flushes: list[asyncio.Future[None]] = []
 
@@ -141,10 +143,12 @@ class Bus:
 
     def _woken(self) -> None:
         self._receiver.drain()
+        self._looks = True
         self._begin_round()
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
+        self._looks = True
         self._begin_round()
 
     def _begin_round(self) -> None:
@@ -158,7 +162,7 @@ class Bus:
         self._operations, self._sources, self._flushes = [], [], []
         retried = self._take_waiting(operations, sources) if self._round else ()
         # While deliveries wait here none are taken: the bus is the better place for them.
-        limit = 0 if self._inbox else self._limit
+        limit = self._limit if self._looks and not self._inbox else 0
         refused, deliveries = self._exchange(operations, sources, limit)
         if refused:
             self._put_back(refused, operations, sources)
@@ -185,7 +189,12 @@ class Bus:
     ) -> tuple[_Refused, Sequence[Delivery]]:
         try:
             outcome = self._receiver.exchange(
-                operations, (), self._channels, limit, wake_below=self._limit, hold=False
+                operations,
+                (),
+                self._channels if limit else (),
+                limit,
+                wake_below=self._limit,
+                hold=False,
             )
         except UsageError as error:
             if len(operations) == 1:
@@ -194,11 +203,13 @@ class Bus:
         except LayerUnavailable as error:
             if not self._unavailable:
                 logger.error("%s; trying again every %g s", error, _LOOK_INTERVAL)  # noqa: TRY400
-            self._unavailable = True
+            self._unavailable = self._looks = True
             return [(index, error) for index in range(len(operations))], ()
         if self._unavailable:
             self._unavailable = False
             logger.warning("the bus is available again")
+        if limit:
+            self._looks = len(outcome.deliveries) == limit
         return [(refusal.index, refusal.error) for refusal in outcome.refused], outcome.deliveries
 
     def _one_by_one(
