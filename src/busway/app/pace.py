@@ -4,8 +4,9 @@ TARGET = 0.005
 """Seconds that a batch should take: long enough to share the cost of an exchange among many
 messages, short enough that nobody waits for those before it."""
 
-MAX_LIMIT = 128
-"""Messages in the largest batch."""
+MAX_LIMIT = 16
+"""Messages in the largest batch. With larger ones worker and interface server wait for each other
+instead of working at the same time: measured at 50 sockets, 16 gave 12 % more than 128."""
 
 
 class Pace:

@@ -15,7 +15,11 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     """An envelope on its way into a queue, and the rules that apply there."""
 
     address: str
+    queue: bytes
+    """The key of its queue, without the index."""
     data: bytes
+    size: int
+    """Bytes that it takes in a store, about."""
     id: int
     lane: str
     lane_key: bytes
@@ -38,9 +42,14 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 def pack(envelope: Envelope, data: bytes, policy: Policy, due: float = 0.0) -> Parcel:
     """Return a parcel with an envelope, which `data` is in encoded form."""
     lane = envelope.lane
+    address = names.address(envelope.channel)
+    size = len(data)
     return Parcel(
-        names.address(envelope.channel),
+        address,
+        records.queue_prefix(address),
         data,
+        # A record costs its key and page slack as well; large ones fill whole pages.
+        size + (256 if size < 2048 else 4096),
         envelope.id,
         lane,
         records.lane_key(lane) if lane else b"",

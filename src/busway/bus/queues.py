@@ -30,21 +30,43 @@ def send(step: Transaction, parcel: Parcel, sender: str) -> Refused | None:
     when there may be.
     """
     record = step.channel(parcel.address)
+    if (
+        record.tail - record.head < parcel.capacity
+        and not parcel.due
+        and not step.closed_lanes
+        and step.fits(parcel.size)
+        and (
+            not parcel.lane or step.store.put(parcel.lane_key, parcel.lane_record, overwrite=False)
+        )
+    ):
+        # What nearly every message meets: room, and nobody of its lane before it.
+        step.enqueue(parcel, record)
+        refused = None
+    else:
+        refused = _send_carefully(step, parcel, record, sender)
+    step.changed.add(parcel.address)
+    if refused is None:
+        record.accepted += 1
+    else:
+        record.refused += 1
+    return refused
+
+
+def _send_carefully(
+    step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str
+) -> Refused | None:
     if parcel.lane and parcel.lane in step.closed_lanes:
         refused: Refused | None = Refused(parcel.address, "lane", parcel.lane_capacity)
-    elif not step.fits(parcel.data):
+    elif not step.fits(parcel.size):
         refused = Refused(parcel.address, "memory", step.store.limit())
     elif parcel.due > step.now:
         delay(step, parcel, parcel.due)
         step.ring(record, everyone=True)
-        refused = None
+        return None
     else:
         refused = place(step, parcel, record, sender)
-    step.changed.add(parcel.address)
     if refused is None:
-        record.accepted += 1
         return None
-    record.refused += 1
     if parcel.lane:
         step.closed_lanes.add(parcel.lane)
     if sender and sender not in record.blocked:
@@ -60,11 +82,11 @@ def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str)
     if not parcel.lane:
         if full:
             return Refused(parcel.address, "capacity", parcel.capacity)
-        step.enqueue(parcel.address, record, parcel.data)
+        step.enqueue(parcel, record)
         return None
     key = parcel.lane_key
     if not full and step.store.put(key, parcel.lane_record, overwrite=False):
-        step.enqueue(parcel.address, record, parcel.data)
+        step.enqueue(parcel, record)
         return None
     raw = step.store.get(key)
     if raw is None:
@@ -109,6 +131,7 @@ def promote(step: Transaction) -> float:
         envelope = decode_envelope(data)
         _, policy = step.policies.find(envelope.channel)
         parcel = pack(envelope, data, policy)
+        step.changed.add(parcel.address)
         if place(step, parcel, step.channel(parcel.address), "") is not None:
             delay(step, parcel, step.now + _RETRY_DUE)
     return 0.0
@@ -131,9 +154,7 @@ def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
 
     Notices on the way are taken as well, and do not count.
     """
-    found = [
-        (name, record) for name in channels if (record := step.channel(name)).tail > record.head
-    ]
+    found = [(name, step.channel(name)) for name in channels if not step.is_empty(name)]
     if not found:
         return []
     taken: list[bytes] = []
@@ -200,7 +221,9 @@ def release(step: Transaction, lane: str, id_: int) -> None:
             continue
         record.current = envelope.id
         step.store.put(key, records.encode(record))
-        step.enqueue(where, step.channel(where), data)
+        _, policy = step.policies.find(envelope.channel)
+        step.enqueue(pack(envelope, data, policy), step.channel(where))
+        step.changed.add(where)
         return
 
 
@@ -239,7 +262,7 @@ def expire(step: Transaction, record: ChannelRecord, data: bytes) -> bool:
 def group_send(step: Transaction, parcel: Parcel) -> None:
     """Send to one target of a group; a full one is skipped, and counted."""
     record = step.channel(parcel.address)
-    if step.fits(parcel.data) and place(step, parcel, record, "") is None:
+    if step.fits(parcel.size) and place(step, parcel, record, "") is None:
         record.accepted += 1
     else:
         record.dropped["full"] = record.dropped.get("full", 0) + 1

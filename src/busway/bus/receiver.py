@@ -130,17 +130,21 @@ class StoredReceiver(Receiver):
             if taken or done or returned:
                 place = self._keep(step, done, returned, taken, hold=hold)
             if listening:
-                self._register(step, wanted=len(taken) < wake_below and bool(limit))
+                # Lanes that were let go without being held may have brought new messages.
+                looked = len(taken) < limit and (hold or not self._laned)
+                self._register(
+                    step, wanted=limit > 0 and len(taken) < wake_below, nothing_left=looked
+                )
             step.finish()
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
         return Outcome(self._deliver(taken, place, hold=hold) if taken else [], refused)
 
-    def _register(self, step: Transaction, *, wanted: bool) -> None:
+    def _register(self, step: Transaction, *, wanted: bool, nothing_left: bool = False) -> None:
         """Bring this receiver onto the list of those to be woken, or off it.
 
         Then wake somebody for what still waits: others may sleep while this one works on what
-        it got, or turns away.
+        it got, or turns away. `nothing_left` is said by who has just looked.
         """
         earlier, name = self._subscription, self._channels_name
         if earlier and (earlier != name or not wanted):
@@ -150,7 +154,8 @@ class StoredReceiver(Receiver):
         if wanted:
             step.subscribe(self.name, self._channels, name, self._layer.process)
         self._subscription = name if wanted else ""
-        step.pass_on(self._channels)
+        if not nothing_left:
+            step.pass_on(self._channels)
 
     def _run_full(self, request: _Request) -> Outcome:
         """Exchange on a store that turned out to be full: what would add to it is refused."""

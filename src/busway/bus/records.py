@@ -29,7 +29,9 @@ from busway.bus.codec import Envelope
 FIRST_INDEX = 1 << 32
 """Where queues begin: in the middle, so that messages can be put back in front."""
 
-_INDEX = Struct(">Q").pack
+index_key = Struct(">Q").pack
+"""Last part of a message's key: its index."""
+
 _DUE = Struct(">dQ")
 
 encode = msgspec.msgpack.Encoder().encode
@@ -118,6 +120,16 @@ FORMAT = blake2b(
 ).hexdigest()
 """Changes when the records do: processes with different ones cannot share a store."""
 
+
+def is_empty_channel(raw: bytes) -> bool:
+    """Say whether nothing is in the queue of an encoded `ChannelRecord`.
+
+    Most looks at a channel find nothing; this costs a quarter of decoding. Both ends are 64-bit
+    integers, for queues begin at `FIRST_INDEX`.
+    """
+    return raw[2:10] == raw[11:19]
+
+
 decode_channel = msgspec.msgpack.Decoder(ChannelRecord).decode
 decode_lane = msgspec.msgpack.Decoder(LaneRecord).decode
 decode_hold = msgspec.msgpack.Decoder(HoldRecord).decode
@@ -149,12 +161,7 @@ def lane_key(lane: str) -> bytes:
 
 def backlog_key(lane: str, index: int) -> bytes:
     """Key of a message behind a lane in use."""
-    return b"b" + _bounded(lane) + b"\0" + _INDEX(index)
-
-
-def index_key(index: int) -> bytes:
-    """Last part of a message's key."""
-    return _INDEX(index)
+    return b"b" + _bounded(lane) + b"\0" + index_key(index)
 
 
 def delayed_key(due: float, id_: int) -> bytes:

@@ -95,6 +95,14 @@ class Transaction:
             self._channels[name] = record
         return record
 
+    def is_empty(self, name: str) -> bool:
+        """Say whether nothing is in the queue of a channel or prefix."""
+        record = self._channels.get(name)
+        if record is not None:
+            return record.head == record.tail
+        raw = self.store.get(records.channel_key(name))
+        return raw is None or records.is_empty_channel(raw)
+
     def forget(self, name: str) -> None:
         """Remove the record of a channel that is empty; its counts are kept among the past."""
         raw = self.store.get(records.PAST_KEY)
@@ -114,21 +122,21 @@ class Transaction:
         self._subscriptions[name] = record
         return record
 
-    def fits(self, data: bytes) -> bool:
-        """Say whether the store has room for one more envelope, and count it."""
+    def fits(self, size: int) -> bool:
+        """Say whether the store has room for `size` more bytes, and count them."""
         if self._room is None:
             self._room = self.store.room()
-        # A record costs its key and page slack as well; large ones fill whole pages.
-        size = len(data) + (256 if len(data) < 2048 else 4096)
         self._room -= size
         self.spent += size
         return self._room > 0
 
-    def enqueue(self, address: str, record: ChannelRecord, data: bytes) -> None:
-        """Put an envelope at the end of a queue, and wake whoever waits for it."""
-        self.store.put(records.queue_prefix(address) + records.index_key(record.tail), data)
+    def enqueue(self, parcel: Parcel, record: ChannelRecord) -> None:
+        """Put an envelope at the end of a queue, and wake whoever waits for it.
+
+        Its channel's record has to be noted in `changed`.
+        """
+        self.store.put(parcel.queue + records.index_key(record.tail), parcel.data)
         record.tail += 1
-        self.changed.add(address)
         if record.subscriptions:
             self.ring(record)
 
@@ -136,7 +144,8 @@ class Transaction:
         """Put a notice about a group at the end of its owner's queue."""
         record = self.channel(notice.address)
         record.notices += 1
-        self.enqueue(notice.address, record, notice.data)
+        self.enqueue(notice, record)
+        self.changed.add(notice.address)
 
     def drop(self, record: ChannelRecord, name: str, reason: str) -> None:
         """Count a message that nobody will get."""
@@ -206,9 +215,8 @@ class Transaction:
     def pass_on(self, channels: Sequence[str]) -> None:
         """Wake a sleeper for each of `channels` on which something waits."""
         for channel in channels:
-            record = self.channel(channel)
-            if record.tail > record.head and record.subscriptions:
-                self.ring(record)
+            if not self.is_empty(channel):
+                self.ring(self.channel(channel))
 
     def unblock(self, record: ChannelRecord) -> None:
         """Wake the senders that found a channel full."""

@@ -30,10 +30,10 @@ def worker(**values: Any) -> None:
     if values["lifeline_fd"] is not None:
         hold_lifeline(values["lifeline_fd"])
     configure_logging(values["process_name"] or "worker", values["verbosity"])
-    router = load_router(values["routing"])
-    # Or else clients would wait for an answer, and disconnects for a reader, that never comes.
-    router.check_default()
     with closing(open_shared_layer(values["layer"], "worker")) as layer:
+        router = load_router(values["routing"])
+        # Or clients would wait for an answer, and disconnects for a reader, that never comes.
+        router.check_default()
         Worker(
             layer,
             router,
