@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from busway.bus import names
-from busway.bus.errors import ChannelFull, ConfigurationError, LayerClosed
+from busway.bus.errors import ChannelFull, ConfigurationError, InvalidArgument, LayerClosed
 from busway.bus.messages import Message
 from busway.bus.policy import DeliveryPromise, Policies, Policy, check_seconds
 
@@ -320,8 +320,7 @@ class ChannelLayer(ABC):
         (None, None) is returned when none came. The message counts as handled on return: for
         work that must be done in order, hold it with `receiver().exchange(...)` instead.
         """
-        for name in channels:
-            names.check_receivable(name)
+        _check_channels(channels)
         local = self._take_local(channels)
         if local is not None:
             return local
@@ -367,8 +366,7 @@ class ChannelLayer(ABC):
         self, channels: Sequence[str], timeout: float | None = 0.0
     ) -> tuple[str, dict[str, Any]] | tuple[None, None]:
         """Do `receive` from async code. Cancelling it while it waits loses nothing."""
-        for name in channels:
-            names.check_receivable(name)
+        _check_channels(channels)
         local = self._take_local(channels)
         if local is not None:
             return local
@@ -469,3 +467,10 @@ class ChannelLayer(ABC):
             copies.extend((member, deepcopy(delivery.message)) for member in delivery.members)
             return copies.popleft()
         return None
+
+
+def _check_channels(channels: Sequence[str]) -> None:
+    if isinstance(channels, str):
+        raise InvalidArgument("channels", channels, f"a list of names: [{channels!r}]")
+    for name in channels:
+        names.check_receivable(name)

@@ -329,6 +329,16 @@ class StoredReceiver(Receiver):
         if self._closed:
             return
         self._closed = True
+        try:
+            self._settle()
+        finally:
+            self._layer.forget(self.name)
+            self._bell.close()
+            if self._mark is not None:
+                self._mark.close()
+
+    def _settle(self) -> None:
+        """Give back what was not begun, and leave the lists."""
         with self._layer.transaction() as store:
             step = Transaction(store, self._layer.policies, time.time())
             burial.hold(step, self.name, self._held.record())
@@ -336,7 +346,3 @@ class StoredReceiver(Receiver):
             self._register(step, wanted=False)
             step.finish()
         self._layer.ring(list(dict.fromkeys(step.rings)))
-        self._layer.forget(self.name)
-        self._bell.close()
-        if self._mark is not None:
-            self._mark.close()

@@ -128,7 +128,7 @@ class IPCChannelLayer(StoredLayer):
 
     def ring(self, receivers: Sequence[str]) -> None:
         """Wake receivers; those that have died are cleaned up."""
-        if receivers and not self._ringer.ring(receivers):
+        if receivers and not self._closed and not self._ringer.ring(receivers):
             self.bury()
 
     def mark(self, receiver: str) -> Mark:
