@@ -49,7 +49,7 @@ class BuswayIpcAsync(BuswayIpc):
     """Busway with async consumers."""
 
     name = "busway-async"
-    title = "Busway, IPC, async consumers"
+    title = "Busway, async"
     paths: ClassVar = frozenset({"/echo/async"})
     routing: ClassVar = "async_routing"
 
