@@ -129,6 +129,15 @@ def test_a_bus_with_messages_stays(shared_memory: Path) -> None:
     assert list(shared_memory.iterdir()) == []
 
 
+def test_what_is_for_a_reader_that_is_gone_keeps_no_bus(shared_memory: Path) -> None:
+    layer = IPCChannelLayer("passing", size=MIB)
+    layer.send("answer?gone", {})
+    layer.send("web.gone!1", {})
+    layer.group_add("room", "web.gone!1")
+    layer.close()
+    assert list(shared_memory.iterdir()) == []
+
+
 def test_layers_that_come_and_go_at_once_find_each_other(shared_memory: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"

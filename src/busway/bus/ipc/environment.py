@@ -88,9 +88,20 @@ class Environment:
         return self._lmdb.begin(write=True)
 
     def is_empty(self) -> bool:
-        """Say whether there are neither messages nor group members."""
+        """Say whether there is nothing in it for processes that may come.
+
+        What is addressed to one reader or process is for none of them.
+        """
         with self.transaction() as store:
-            return not any(next(store.scan(table), None) for table in (b"m", b"b", b"d", b"g"))
+            # A message's key ends with a NUL and eight bytes of any value.
+            names = (
+                key[:-9] if table == b"m" else key
+                for table in (b"m", b"g")
+                for key, _ in store.scan(table)
+            )
+            waiting = (name for name in names if b"?" not in name and b"!" not in name)
+            other = (key for table in (b"b", b"d") for key, _ in store.scan(table))
+            return next(waiting, None) is None and next(other, None) is None
 
     def abandon(self) -> None:
         """Close a forked child's copy, and leave the parent's as it is."""
