@@ -12,8 +12,7 @@ from busway.bus.held import Held
 from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return
 from busway.bus.marks import Mark
 from busway.bus.parcels import Parcel
-from busway.bus.preparing import Step, prepare
-from busway.bus.preparing import later as _later
+from busway.bus.preparing import Step, later, prepare
 from busway.bus.queues import promote, put_back, release, send, take
 from busway.bus.transaction import StoreFull, Transaction
 
@@ -76,7 +75,7 @@ class StoredReceiver(Receiver):
         now = time.time()
         returned: list[Delivery] = []
         steps = [prepare(operation, self._layer, now) for operation in operations]
-        if _later in steps:
+        if later in steps:
             returned = [o.delivery for o in operations if isinstance(o, Return)]
             self._check_returned(returned)
         if not channels:
@@ -94,9 +93,11 @@ class StoredReceiver(Receiver):
         request = _Request(
             operations, steps, returned, done, bool(channels), limit, now, wake_below, hold
         )
+        subscription = self._subscription
         try:
             return self._run(request)
         except StoreFull:
+            self._subscription = subscription
             return self._run_full(request)
 
     def _listen_to(self, channels: tuple[str, ...]) -> None:

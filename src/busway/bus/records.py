@@ -26,8 +26,9 @@ import msgspec
 
 from busway.bus.codec import Envelope
 
-FIRST_INDEX = 1 << 32
-"""Where queues begin: in the middle, so that messages can be put back in front."""
+FIRST_INDEX = 1 << 40
+"""Where queues begin: in the middle, so that messages can be put back in front, and so high that
+both ends always take 64 bits: see `is_empty_channel`."""
 
 index_key = Struct(">Q").pack
 """Last part of a message's key: its index."""
@@ -124,8 +125,7 @@ FORMAT = blake2b(
 def is_empty_channel(raw: bytes) -> bool:
     """Say whether nothing is in the queue of an encoded `ChannelRecord`.
 
-    Most looks at a channel find nothing; this costs a quarter of decoding. Both ends are 64-bit
-    integers, for queues begin at `FIRST_INDEX`.
+    Most looks at a channel find nothing; this costs a quarter of decoding.
     """
     return raw[2:10] == raw[11:19]
 

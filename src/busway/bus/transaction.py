@@ -174,14 +174,12 @@ class Transaction:
             record.used = self.now
             self._changed_subscriptions.add(name)
 
-    def unsubscribe(self, receiver: str, name: str) -> bool:
-        """Take `receiver` off the list; False when it was woken, so no longer on it."""
+    def unsubscribe(self, receiver: str, name: str) -> None:
+        """Take `receiver` off the list, if it has not been woken and so taken off already."""
         record = self.subscription(name)
-        if record is None or receiver not in record.waiting:
-            return False
-        record.waiting.remove(receiver)
-        self._changed_subscriptions.add(name)
-        return True
+        if record is not None and receiver in record.waiting:
+            record.waiting.remove(receiver)
+            self._changed_subscriptions.add(name)
 
     def drop_subscription(self, name: str) -> None:
         """Forget a subscription; a receiver that comes back makes it anew."""
