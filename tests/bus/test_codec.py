@@ -16,8 +16,6 @@ from busway.bus.codec import (
     decode_message,
     encode_envelope,
     encode_message,
-    expires_of,
-    is_notice,
 )
 from busway.bus.conformance.contents import MESSAGES, exact
 from busway.bus.errors import InvalidMessage, MessageTooLarge
@@ -116,13 +114,6 @@ def test_subclasses_of_str_are_encoded_as_the_text_they_are() -> None:
 @given(ENVELOPES)
 def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
     assert decode_envelope(encode_envelope(envelope)) == envelope
-
-
-@given(ENVELOPES)
-def test_what_is_read_without_decoding_is_the_same(envelope: Envelope) -> None:
-    data = encode_envelope(envelope)
-    assert expires_of(data) == envelope.expires
-    assert is_notice(data) == (envelope.kind in (Kind.JOINED, Kind.LEFT))
 
 
 @given(ENVELOPES)

@@ -1,7 +1,8 @@
 """What receivers hold, and what becomes of it when their process has died."""
 
 from busway.bus import records
-from busway.bus.codec import decode_envelope, is_notice
+from busway.bus.bundles import count_of, is_notice, untie
+from busway.bus.codec import decode_envelope
 from busway.bus.membership import leave
 from busway.bus.names import address
 from busway.bus.queues import put_back, release
@@ -11,7 +12,7 @@ from busway.bus.transaction import Transaction
 def hold(step: Transaction, receiver: str, held: records.HoldRecord) -> None:
     """Record what `receiver` has in its hands."""
     key = records.hold_key(receiver)
-    if held.envelopes:
+    if held.places:
         step.store.put(key, records.encode(held))
     else:
         step.store.pop(key)
@@ -26,7 +27,13 @@ def settle(step: Transaction, receiver: str, begun: int) -> None:
     if raw is None:
         return
     hold = records.decode_hold(raw)
-    pairs = list(zip(hold.places, hold.envelopes, strict=True))
+    held = set(hold.places)
+    pairs = [
+        (place, data)
+        for first, bundle in hold.bundles.items()
+        for place, data in enumerate(untie(bundle), start=first)
+        if place in held
+    ]
     put_back(step, [data for place, data in pairs if place > begun])
     for data in [data for place, data in pairs if place <= begun]:
         envelope = decode_envelope(data)
@@ -60,14 +67,15 @@ def bury(step: Transaction, process: str, marks: dict[str, int]) -> None:
 
 def abandon(step: Transaction, prefix: str) -> None:
     """Drop what waits for a prefix whose process died; its channels leave their groups."""
+    step.flush()
     record = step.channel(prefix)
     record.owner = ""
     while record.head < record.tail:
-        data = step.store.pop(records.queue_prefix(prefix) + records.index_key(record.head))
+        bundle = step.store.pop(records.queue_prefix(prefix) + records.index_key(record.head))
         record.head += 1
-        if data is not None and not is_notice(data):
-            step.drop(record, prefix, "receiver died")
-    record.notices = 0
+        if bundle is not None and not is_notice(bundle):
+            step.drop(record, prefix, "receiver died", count_of(bundle))
+    record.pending = 0
     step.changed.add(prefix)
     step.unblock(record)
     leave(step, prefix, None)

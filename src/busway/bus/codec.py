@@ -3,7 +3,6 @@
 from enum import IntEnum
 from itertools import count
 from secrets import randbits
-from struct import Struct
 from typing import Any
 
 import msgspec
@@ -29,9 +28,9 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
 
     expires: float
     """When it is dropped if nobody took it: seconds since the epoch. First, so that it can be
-    read without decoding the rest: see `expires_of`."""
+    read without decoding the rest: see `bundles`."""
     kind: Kind
-    """Second, for the same reason: see `is_notice`."""
+    """Second, for the same reason."""
     id: int
     """Unique among the messages of a layer."""
     channel: str
@@ -54,39 +53,14 @@ encode_envelope = msgspec.msgpack.Encoder().encode
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
 
 
-def expires_of(data: bytes) -> float:
-    """Return when an encoded envelope expires: behind the array's header and the float's."""
-    found: float = _FLOAT(data, 2)[0]
-    return found
-
-
-def is_message(data: bytes) -> bool:
-    """Say whether an encoded envelope is a plain message: neither a group's nor a notice."""
-    return data[_KIND_AT] == Kind.MESSAGE
-
-
-def is_normal(data: bytes) -> bool:
-    """Say whether an encoded envelope is for a normal channel, that several may read."""
-    channel = decode_envelope(data).channel
-    return "!" not in channel and "?" not in channel
-
-
-def is_notice(data: bytes) -> bool:
-    """Say whether an encoded envelope is about a group's members, and no message."""
-    return data[_KIND_AT] > Kind.GROUP_MESSAGE
-
-
-_FLOAT = Struct(">d").unpack_from
-_KIND_AT = 10
-
-
-def encode_message(message: Message, channel: str, limit: int) -> bytes:
+def encode_message(message: Message, channel: str, limit: int, *, checked: bool = False) -> bytes:
     """Return `message` as bytes.
 
-    Raises `InvalidMessage` for what cannot cross the bus, `MessageTooLarge` over `limit` bytes.
-    `channel` is for the error's text.
+    Raises `InvalidMessage` for what cannot cross the bus, unless it was `checked` before, and
+    `MessageTooLarge` over `limit` bytes. `channel` is for the error's text.
     """
-    check_message(message)
+    if not checked:
+        check_message(message)
     try:
         body = _encode_body(message)
     except UnicodeEncodeError:
@@ -109,8 +83,5 @@ class Ids:
 
     def __init__(self) -> None:
         # 31 random bits for the process, 32 for its count: fits a signed 64-bit int.
-        self._count = count((randbits(31) << 32) + 1)
-
-    def new(self) -> int:
-        """Return the next id."""
-        return next(self._count)
+        self.new = count((randbits(31) << 32) + 1).__next__
+        """Returns the next id."""

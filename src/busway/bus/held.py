@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from busway.bus.bundles import count_of, untie
 from busway.bus.layer import Delivery
 from busway.bus.records import HoldRecord
 
@@ -13,33 +14,45 @@ class Held:
         self.begun = 0
         """The highest place that was begun; places count from 1."""
         self._last = 0
-        self._envelopes: dict[int, bytes] = {}
+        # The place of each message → the place of its bundle's first, and the bundle.
+        self._bundles: dict[int, tuple[int, bytes]] = {}
 
-    def take(self, fresh: Sequence[bytes]) -> int:
-        """Add envelopes; returns the place of the first."""
-        first = self._last + 1
-        self._last += len(fresh)
-        self._envelopes.update(zip(range(first, self._last + 1), fresh, strict=True))
+    def take(self, bundles: Sequence[bytes]) -> int:
+        """Add bundles; returns the place of their first message."""
+        first = place = self._last + 1
+        for bundle in bundles:
+            end = place + count_of(bundle)
+            self._bundles.update(dict.fromkeys(range(place, end), (place, bundle)))
+            place = end
+        self._last = place - 1
         return first
 
     def finish(self, deliveries: Iterable[Delivery]) -> bool:
         """Remove what was handled or given back; True when anything of it was held."""
-        before = len(self._envelopes)
+        before = len(self._bundles)
         for delivery in deliveries:
-            self._envelopes.pop(delivery.place, None)
-        return len(self._envelopes) != before
+            self._bundles.pop(delivery.place, None)
+        return len(self._bundles) != before
 
     def get(self, delivery: Delivery) -> bytes | None:
-        """Return the envelope of a delivery, or None when it is not held."""
-        return self._envelopes.get(delivery.place)
+        """Return the encoded envelope of a delivery, or None when it is not held."""
+        found = self._bundles.get(delivery.place)
+        if found is None:
+            return None
+        first, bundle = found
+        return untie(bundle)[delivery.place - first]
 
     def record(self) -> HoldRecord:
         """Return the record for the store: who finds this receiver dead settles it by that."""
-        return HoldRecord(list(self._envelopes), list(self._envelopes.values()))
+        return HoldRecord(list(self._bundles), dict(self._bundles.values()))
 
     def restore(self, record: HoldRecord | None) -> None:
         """Go back to what the store says, after a transaction that was undone."""
+        self._bundles = {}
         if record is None:
-            self._envelopes = {}
-        else:
-            self._envelopes = dict(zip(record.places, record.envelopes, strict=True))
+            return
+        for first, bundle in record.bundles.items():
+            for place in range(first, first + count_of(bundle)):
+                self._bundles[place] = (first, bundle)
+        held = set(record.places)
+        self._bundles = {place: found for place, found in self._bundles.items() if place in held}

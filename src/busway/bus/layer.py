@@ -29,6 +29,9 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     channel: str
     message: Message
     delay: float = 0.0
+    checked: bool = False
+    """Whether the message is known to hold only what may cross the bus, and is nobody else's to
+    change: then it is not checked again."""
 
 
 class GroupAdd(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +53,8 @@ class GroupSend(msgspec.Struct, frozen=True, gc=False):
 
     group: str
     message: Message
+    checked: bool = False
+    """See `Send.checked`."""
 
 
 class Delivery(msgspec.Struct, gc=False):

@@ -39,11 +39,8 @@ class _Tables:
             if value is not None:
                 yield key, value
 
-    def room(self) -> int:
-        return self.limit()
-
-    def spend(self, size: int) -> None:
-        pass
+    def reserve(self, size: int) -> int:
+        return self.limit() - size
 
     def limit(self) -> int:
         return 1 << 62  # capacity is the limit here, not bytes

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from itertools import count
 
 from busway.bus import records
-from busway.bus.codec import decode_envelope, expires_of, is_notice
+from busway.bus.bundles import count_of, expires_of, is_notice, tie, untie
+from busway.bus.codec import Envelope, decode_envelope
 from busway.bus.membership import leave
 from busway.bus.names import address
-from busway.bus.parcels import Parcel, Refused, pack
+from busway.bus.parcels import Parcel, Refused, repack
 from busway.bus.records import ChannelRecord
-from busway.bus.transaction import Transaction
+from busway.bus.transaction import EVERYONE, Transaction
 
 MAX_BATCH_SIZE = 4 * 1024 * 1024
 """An exchange stops taking messages at this many bytes."""
@@ -23,52 +24,57 @@ _RETRY_DUE = 0.5
 _turns = count()
 
 
-def send(step: Transaction, parcel: Parcel, sender: str) -> Refused | None:
+def send(step: Transaction, parcel: Parcel, sender: str, *, fits: bool) -> Refused | None:
     """Store a message in its queue, behind its lane, or until it is due.
 
-    When there is no room, returns why, and registers `sender` ("" for nobody) to be woken
-    when there may be.
+    `fits` says that the store is known to have room for it. When there is no room, returns why,
+    and registers `sender` ("" for nobody) to be woken when there may be.
     """
-    record = step.channel(parcel.address)
+    plan = parcel.plan
+    record = step.channel(plan.address)
     if (
-        record.tail - record.head < parcel.capacity
+        fits
+        and record.pending < plan.capacity
         and not parcel.due
         and not step.closed_lanes
-        and step.fits(parcel.size)
         and (
-            not parcel.lane or step.store.put(parcel.lane_key, parcel.lane_record, overwrite=False)
+            not parcel.lane_key
+            or step.store.put(
+                parcel.lane_key, records.new_lane(parcel.envelope.id), overwrite=False
+            )
         )
     ):
         # What nearly every message meets: room, and nobody of its lane before it.
         step.enqueue(parcel, record)
-        refused = None
-    else:
-        refused = _send_carefully(step, parcel, record, sender)
-    step.changed.add(parcel.address)
+        record.accepted += 1
+        return None
+    refused = _send_carefully(step, parcel, record, sender, fits=fits)
     if refused is None:
         record.accepted += 1
     else:
         record.refused += 1
+    step.changed.add(plan.address)
     return refused
 
 
 def _send_carefully(
-    step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str
+    step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str, *, fits: bool
 ) -> Refused | None:
-    if parcel.lane and parcel.lane in step.closed_lanes:
-        refused: Refused | None = Refused(parcel.address, "lane", parcel.lane_capacity)
-    elif not step.fits(parcel.size):
-        refused = Refused(parcel.address, "memory", step.store.limit())
+    plan, lane = parcel.plan, parcel.envelope.lane
+    if lane and lane in step.closed_lanes:
+        refused: Refused | None = Refused(plan.address, "lane", plan.lane_capacity)
+    elif not fits and not step.fits(parcel):
+        refused = Refused(plan.address, "memory", step.store.limit())
     elif parcel.due > step.now:
         delay(step, parcel, parcel.due)
-        step.ring(record, everyone=True)
+        step.ring(record, EVERYONE)
         return None
     else:
         refused = place(step, parcel, record, sender)
     if refused is None:
         return None
-    if parcel.lane:
-        step.closed_lanes.add(parcel.lane)
+    if lane:
+        step.closed_lanes.add(lane)
     if sender and sender not in record.blocked:
         record.blocked.append(sender)
     return refused
@@ -76,30 +82,28 @@ def _send_carefully(
 
 def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str) -> Refused | None:
     """Put a message that is due into its queue, or behind its lane."""
-    full = record.pending() >= parcel.capacity and not purge(
-        step, parcel.address, record, parcel.capacity
-    )
-    if not parcel.lane:
+    plan, key = parcel.plan, parcel.lane_key
+    full = record.pending >= plan.capacity and not purge(step, plan.address, record, plan.capacity)
+    if not key:
         if full:
-            return Refused(parcel.address, "capacity", parcel.capacity)
+            return Refused(plan.address, "capacity", plan.capacity)
         step.enqueue(parcel, record)
         return None
-    key = parcel.lane_key
-    if not full and step.store.put(key, parcel.lane_record, overwrite=False):
+    if not full and step.store.put(key, records.new_lane(parcel.envelope.id), overwrite=False):
         step.enqueue(parcel, record)
         return None
     raw = step.store.get(key)
     if raw is None:
-        return Refused(parcel.address, "capacity", parcel.capacity)
+        return Refused(plan.address, "capacity", plan.capacity)
     lane = records.decode_lane(raw)
     refused = None
-    if lane.tail - lane.head >= parcel.lane_capacity:
-        refused = Refused(parcel.address, "lane", parcel.lane_capacity)
+    if lane.tail - lane.head >= plan.lane_capacity:
+        refused = Refused(plan.address, "lane", plan.lane_capacity)
         if not sender or sender in lane.blocked:
             return refused
         lane.blocked.append(sender)
     else:
-        step.store.put(records.backlog_key(parcel.lane, lane.tail), parcel.data)
+        step.store.put(records.backlog_key(parcel.envelope.lane, lane.tail), parcel.data)
         lane.tail += 1
     step.store.put(key, records.encode(lane))
     return refused
@@ -107,7 +111,7 @@ def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str)
 
 def delay(step: Transaction, parcel: Parcel, due: float) -> None:
     """Keep a message until it is `due`, in seconds since the epoch."""
-    step.store.put(records.delayed_key(due, parcel.id), parcel.data)
+    step.store.put(records.delayed_key(due, parcel.envelope.id), parcel.data)
     raw = step.store.get(records.NEXT_DUE_KEY)
     if raw is None or due < records.decode_time(raw):
         step.store.put(records.NEXT_DUE_KEY, records.encode(due))
@@ -128,11 +132,8 @@ def promote(step: Transaction) -> float:
             step.store.put(records.NEXT_DUE_KEY, records.encode(due))
             return due
         step.store.pop(key)
-        envelope = decode_envelope(data)
-        _, policy = step.policies.find(envelope.channel)
-        parcel = pack(envelope, data, policy)
-        step.changed.add(parcel.address)
-        if place(step, parcel, step.channel(parcel.address), "") is not None:
+        parcel = repack(step.plans, data)
+        if place(step, parcel, step.channel(parcel.plan.address), "") is not None:
             delay(step, parcel, step.now + _RETRY_DUE)
     return 0.0
 
@@ -144,16 +145,18 @@ def put_back(step: Transaction, envelopes: Sequence[bytes]) -> None:
         where = address(envelope.channel)
         record = step.channel(where)
         record.head -= 1
-        step.store.put(records.queue_prefix(where) + records.index_key(record.head), data)
+        record.pending += 1
+        step.store.put(records.queue_prefix(where) + records.index_key(record.head), tie([data]))
         step.changed.add(where)
         step.ring(record)
 
 
 def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
-    """Take up to `limit` messages off `channels`, a fair share of each, FIFO in each.
+    """Take bundles of up to `limit` messages off `channels`, a fair share of each, FIFO in each.
 
     Notices on the way are taken as well, and do not count.
     """
+    step.flush()
     found = [(name, step.channel(name)) for name in channels if not step.is_empty(name)]
     if not found:
         return []
@@ -176,32 +179,48 @@ def _take_from(
     """Take up to `limit` messages off one queue; returns how many."""
     if limit <= 0 or record.head == record.tail:
         return 0
-    pop, prefix = step.store.pop, records.queue_prefix(name)
+    queue = records.queue_prefix(name)
     size = sum(map(len, taken))
     left = limit
     while left and record.head < record.tail and size < MAX_BATCH_SIZE:
-        data = pop(prefix + records.index_key(record.head))
-        record.head += 1
-        if data is None:
-            continue
-        if expires_of(data) <= step.now and expire(step, record, data):
-            continue
-        taken.append(data)
-        if is_notice(data):
-            record.notices -= 1
-        else:
-            size += len(data)
-            left -= 1
+        bundle = _take_first(step, queue, record, left)
+        if bundle:
+            taken.append(bundle)
+            size += len(bundle)
+            if not is_notice(bundle):
+                left -= count_of(bundle)
     step.changed.add(name)
     step.unblock(record)
     return limit - left
+
+
+def _take_first(step: Transaction, queue: bytes, record: ChannelRecord, limit: int) -> bytes:
+    """Take the first bundle of a queue, or its first `limit` messages; empty: it had expired."""
+    key = queue + records.index_key(record.head)
+    bundle = step.store.pop(key)
+    record.head += 1
+    if bundle is None:
+        return b""
+    if expires_of(bundle) <= step.now:
+        bundle = expire(step, record, bundle)
+        if not bundle:
+            return b""
+    if is_notice(bundle):
+        return bundle
+    if count_of(bundle) > limit:
+        envelopes = untie(bundle)
+        bundle = tie(envelopes[:limit])
+        record.head -= 1
+        step.store.put(key, tie(envelopes[limit:]))
+    record.pending -= count_of(bundle)
+    return bundle
 
 
 def release(step: Transaction, lane: str, id_: int) -> None:
     """Let a lane go on after its message `id_` was handled: the next one joins its queue."""
     key = records.lane_key(lane)
     raw = step.store.pop(key)
-    if raw is None:
+    if raw is None or raw == records.new_lane(id_):
         return
     record = records.decode_lane(raw)
     if record.current != id_:  # flushed meanwhile, and in use again
@@ -214,16 +233,14 @@ def release(step: Transaction, lane: str, id_: int) -> None:
         record.head += 1
         if data is None:
             continue
-        envelope = decode_envelope(data)
-        where = address(envelope.channel)
-        if envelope.expires <= step.now:
+        parcel = repack(step.plans, data)
+        where = parcel.plan.address
+        if parcel.envelope.expires <= step.now:
             step.drop(step.channel(where), where, "expired")
             continue
-        record.current = envelope.id
+        record.current = parcel.envelope.id
         step.store.put(key, records.encode(record))
-        _, policy = step.policies.find(envelope.channel)
-        step.enqueue(pack(envelope, data, policy), step.channel(where))
-        step.changed.add(where)
+        step.enqueue(parcel, step.channel(where))
         return
 
 
@@ -231,48 +248,66 @@ def purge(step: Transaction, name: str, record: ChannelRecord, capacity: int) ->
     """Drop expired messages at the head of a queue; True when there is room then."""
     while record.head < record.tail:
         key = records.queue_prefix(name) + records.index_key(record.head)
-        data = step.store.get(key)
-        if data is not None and expires_of(data) > step.now:
-            break
-        if data is not None and not expire(step, record, data):
-            break
+        bundle = step.store.get(key)
+        if bundle is not None:
+            if expires_of(bundle) > step.now:
+                break
+            rest = expire(step, record, bundle)
+            step.changed.add(name)
+            if rest:
+                step.store.put(key, rest)
+                break
         step.store.pop(key)
         record.head += 1
         step.changed.add(name)
-    return record.pending() < capacity
+    return record.pending < capacity
 
 
-def expire(step: Transaction, record: ChannelRecord, data: bytes) -> bool:
-    """Drop an expired message; False for what has to stay, notices to a living owner."""
-    envelope = decode_envelope(data)
-    if is_notice(data):
+def expire(step: Transaction, record: ChannelRecord, bundle: bytes) -> bytes:
+    """Drop the messages of a bundle that have expired; returns what is left, or nothing.
+
+    Notices to a living owner have to stay.
+    """
+    if is_notice(bundle):
         if record.owner:
-            return False
-        record.notices -= 1
-    else:
+            return bundle
+        _expire(step, record, decode_envelope(untie(bundle)[0]))
+        return b""
+    left = []
+    for data in untie(bundle):
+        envelope = decode_envelope(data)
+        if envelope.expires > step.now:
+            left.append(data)
+            continue
+        record.pending -= 1
         step.drop(record, address(envelope.channel), "expired")
+        _expire(step, record, envelope)
+    return tie(left) if left else b""
+
+
+def _expire(step: Transaction, record: ChannelRecord, envelope: Envelope) -> None:
     if not record.owner:
         # Nobody reads the channel: it leaves its groups (ASGI, "Groups").
         leave(step, envelope.channel, None)
     if envelope.lane:
         release(step, envelope.lane, envelope.id)
-    return True
 
 
 def group_send(step: Transaction, parcel: Parcel) -> None:
     """Send to one target of a group; a full one is skipped, and counted."""
-    record = step.channel(parcel.address)
-    if step.fits(parcel.size) and place(step, parcel, record, "") is None:
+    where = parcel.plan.address
+    record = step.channel(where)
+    if step.fits(parcel) and place(step, parcel, record, "") is None:
         record.accepted += 1
     else:
-        record.dropped["full"] = record.dropped.get("full", 0) + 1
-    step.changed.add(parcel.address)
+        step.drop(record, where, "full")
+    step.changed.add(where)
 
 
 def tidy_channel(step: Transaction, name: str) -> None:
     """Drop a channel's expired messages, and its record when it was of passing use long ago."""
     record = step.channel(name)
     purge(step, name, record, 0)
-    idle = record.head == record.tail and not record.subscriptions and not record.owner
+    idle = step.is_empty(name) and not record.subscriptions and not record.owner
     if idle and ("!" in name or "?" in name) and record.used < step.now - IDLE_AGE:
         step.forget(name)

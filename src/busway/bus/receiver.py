@@ -6,7 +6,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from busway.bus import burial, names, records
-from busway.bus.codec import Envelope, Kind, decode_envelope, decode_message, is_message, is_normal
+from busway.bus.bundles import count_of, decode_bundle, is_normal, is_plain
+from busway.bus.codec import Envelope, Kind, decode_message
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed, LayerUnavailable
 from busway.bus.held import Held
 from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from busway.bus.stored import StoredLayer
 
 _Taken = tuple[bytes, tuple[str, ...]]
-"""A message taken, as it was stored, and to which members it goes. It is decoded after the
-transaction, which others wait for."""
+"""A bundle that was taken, and to which members it goes. It is decoded after the transaction,
+which others wait for."""
 
 
 class _Request(NamedTuple):
@@ -74,7 +75,7 @@ class StoredReceiver(Receiver):
         self._check_open()
         now = time.time()
         returned: list[Delivery] = []
-        steps = [prepare(operation, self._layer, now) for operation in operations]
+        steps = prepare(operations, self._layer, now) if operations else []
         if later in steps:
             returned = [o.delivery for o in operations if isinstance(o, Return)]
             self._check_returned(returned)
@@ -113,9 +114,9 @@ class StoredReceiver(Receiver):
     def _run(self, request: _Request, room: int | None = None) -> Outcome:
         operations, steps, returned, done, listening, limit, now, wake_below, hold = request
         taken: list[_Taken] = []
-        place = 0
+        count = place = 0
         with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.policies, now, room)
+            step = Transaction(store, self._layer.plans, now, room)
             refused: list[Refusal] = []
             if steps:
                 refused = self._apply(step, operations, steps, self.name if wake_below else "")
@@ -127,15 +128,13 @@ class StoredReceiver(Receiver):
                 if delivery.lane:
                     release(step, delivery.lane, delivery.id)
             if limit:
-                taken = self._take(step, limit, now)
+                taken, count = self._take(step, limit, now)
             if taken or done or returned:
                 place = self._keep(step, done, returned, taken, hold=hold)
             if listening:
                 # Lanes that were let go without being held may have brought new messages.
-                looked = len(taken) < limit and (hold or not self._laned)
-                self._register(
-                    step, wanted=limit > 0 and len(taken) < wake_below, nothing_left=looked
-                )
+                looked = count < limit and (hold or not self._laned)
+                self._register(step, wanted=limit > 0 and count < wake_below, nothing_left=looked)
             step.finish()
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
@@ -187,31 +186,36 @@ class StoredReceiver(Receiver):
         sender: str,
     ) -> list[Refusal]:
         refused = []
+        parcels = [item for item in steps if isinstance(item, Parcel)]
+        fits = step.expect(parcels) if parcels else True
         for index, item in enumerate(steps):
             if not isinstance(item, Parcel):
                 item(step)
                 continue
-            why = send(step, item, sender)
+            why = send(step, item, sender, fits=fits)
             if why is not None:
                 error = ChannelFull(why.channel, why.reason, why.limit)
                 refused.append(Refusal(index, operations[index], error))
         return refused
 
-    def _take(self, step: Transaction, limit: int, now: float) -> list[_Taken]:
-        """Take messages; notices about groups are seen to here, and do not count."""
+    def _take(self, step: Transaction, limit: int, now: float) -> tuple[list[_Taken], int]:
+        """Take messages, and say how many; notices about groups are seen to here."""
         self._due = promote(step)
         taken: list[_Taken] = []
-        while len(taken) < limit:
-            before = len(taken)
-            data = take(step, self._channels, limit - before)
-            for raw in data:
-                if is_message(raw):
-                    taken.append((raw, ()))
-                elif members := self._note(decode_envelope(raw), now):
-                    taken.append((raw, members))
-            if len(taken) - before == len(data):
-                break
-        return taken
+        left = limit
+        noted = True
+        while left and noted:
+            noted = False
+            for bundle in take(step, self._channels, left):
+                if is_plain(bundle):
+                    taken.append((bundle, ()))
+                    left -= count_of(bundle)
+                elif members := self._note(decode_bundle(bundle)[0], now):
+                    taken.append((bundle, members))
+                    left -= 1
+                else:
+                    noted = True
+        return taken, limit - left
 
     def _note(self, envelope: Envelope, now: float) -> tuple[str, ...]:
         """See to a notice; for a group message, return this process's members."""
@@ -240,12 +244,12 @@ class StoredReceiver(Receiver):
         changed = self._held.finish(chain(done, returned)) if done or returned else False
         fresh: list[bytes] = []
         if hold and not self._passing:
-            fresh = [raw for raw, _ in taken if self._normal or is_normal(raw)]
+            fresh = [bundle for bundle, _ in taken if self._normal or is_normal(bundle)]
         elif not hold and self._laned:
-            for raw, _ in taken:
-                envelope = decode_envelope(raw)
-                if envelope.lane:
-                    release(step, envelope.lane, envelope.id)
+            for bundle, _ in taken:
+                for envelope in decode_bundle(bundle):
+                    if envelope.lane:
+                        release(step, envelope.lane, envelope.id)
         first = self._held.take(fresh)
         if fresh or changed:
             burial.hold(step, self.name, self._held.record())
@@ -254,21 +258,22 @@ class StoredReceiver(Receiver):
     def _deliver(self, taken: Sequence[_Taken], place: int, *, hold: bool) -> list[Delivery]:
         deliveries = []
         holds = hold and not self._passing
-        for raw, members in taken:
-            envelope = decode_envelope(raw)
-            delivery = Delivery(
-                envelope.channel,
-                decode_message(envelope.body),
-                members,
-                envelope.id,
-                envelope.sent,
-                envelope.attempt,
-                envelope.lane,
-            )
-            if holds and (self._normal or is_normal(raw)):
-                delivery.place = place
-                place += 1
-            deliveries.append(delivery)
+        for bundle, members in taken:
+            held = holds and (self._normal or is_normal(bundle))
+            for envelope in decode_bundle(bundle):
+                deliveries.append(
+                    Delivery(
+                        envelope.channel,
+                        decode_message(envelope.body),
+                        members,
+                        envelope.id,
+                        envelope.sent,
+                        envelope.attempt,
+                        envelope.lane,
+                        place if held else 0,
+                    )
+                )
+                place += held
         return deliveries
 
     # -- waiting ------------------------------------------------------------------------
@@ -341,7 +346,7 @@ class StoredReceiver(Receiver):
     def _settle(self) -> None:
         """Give back what was not begun, and leave the lists."""
         with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.policies, time.time())
+            step = Transaction(store, self._layer.plans, time.time())
             burial.hold(step, self.name, self._held.record())
             burial.settle(step, self.name, self._held.begun)
             self._register(step, wanted=False)

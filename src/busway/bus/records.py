@@ -2,7 +2,7 @@
 
     key                               value            what
     c ADDRESS                         ChannelRecord    a channel (or prefix): queue ends, counts
-    m ADDRESS NUL index               envelope         a message in a channel's queue
+    m ADDRESS NUL index               bundle           messages in a channel's queue
     l LANE                            LaneRecord       a lane in use; absent: the lane is idle
     b LANE NUL index                  envelope         a message behind a lane in use
     d due id                          envelope         a delayed message
@@ -39,7 +39,7 @@ encode = msgspec.msgpack.Encoder().encode
 
 
 class ChannelRecord(msgspec.Struct, array_like=True, gc=False):
-    """A channel's queue (messages `head` up to `tail`), who waits on it, and its counts."""
+    """A channel's queue (bundles `head` up to `tail`), who waits on it, and its counts."""
 
     head: int = FIRST_INDEX
     tail: int = FIRST_INDEX
@@ -51,15 +51,11 @@ class ChannelRecord(msgspec.Struct, array_like=True, gc=False):
     """For a prefix: the process that reads it."""
     used: float = 0.0
     """When it last changed: seconds since the epoch."""
-    notices: int = 0
-    """How many in the queue are no messages, but notices about groups."""
+    pending: int = 0
+    """How many messages wait in the queue; notices about groups do not count."""
     accepted: int = 0
     refused: int = 0
     dropped: dict[str, int] = {}
-
-    def pending(self) -> int:
-        """Return how many messages wait in the queue."""
-        return self.tail - self.head - self.notices
 
     def count(self, other: "ChannelRecord") -> None:
         """Add the counts of another record to this one's."""
@@ -85,7 +81,8 @@ class HoldRecord(msgspec.Struct, array_like=True, gc=False):
     """
 
     places: list[int]
-    envelopes: list[bytes]
+    bundles: dict[int, bytes]
+    """By the place of the first message of each; others of its messages may be done."""
 
 
 class SubscriptionRecord(msgspec.Struct, array_like=True, gc=False):
@@ -156,12 +153,18 @@ def queue_prefix(address: str) -> bytes:
 
 def lane_key(lane: str) -> bytes:
     """Key of a lane's record. Lanes come from users' data, so long ones are hashed."""
-    return b"l" + _bounded(lane)
+    data = lane.encode()
+    return b"l" + (data if len(data) <= _LONGEST_LANE else _hash(data))
+
+
+def new_lane(id_: int) -> bytes:
+    """Return the record of a lane in use by message `id_`, with nothing behind it."""
+    return _new_lane(0x94, 0xCF, id_, 0, 0, 0x90)
 
 
 def backlog_key(lane: str, index: int) -> bytes:
     """Key of a message behind a lane in use."""
-    return b"b" + _bounded(lane) + b"\0" + index_key(index)
+    return b"b" + lane_key(lane)[1:] + b"\0" + index_key(index)
 
 
 def delayed_key(due: float, id_: int) -> bytes:
@@ -210,6 +213,12 @@ def subscription_name(channels: tuple[str, ...]) -> str:
     return blake2b("\0".join(sorted(channels)).encode(), digest_size=8).hexdigest()
 
 
-def _bounded(lane: str) -> bytes:
-    data = lane.encode()
-    return data if len(data) <= 200 else blake2b(data, digest_size=32).hexdigest().encode()
+_LONGEST_LANE = 200
+
+
+def _hash(data: bytes) -> bytes:
+    return blake2b(data, digest_size=32).hexdigest().encode()
+
+
+_new_lane = Struct(">BBQBBB").pack
+"""A `LaneRecord` as msgpack: what encoding it would give, for a fifth of the time."""

@@ -18,6 +18,7 @@ from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, Receiver, Statistics
 from busway.bus.marks import Mark
 from busway.bus.parcels import notice
+from busway.bus.plans import Plans
 from busway.bus.receiver import StoredReceiver
 from busway.bus.sweep import SWEEP_SIZE, clear, count_messages, sweep
 from busway.bus.transaction import Store, Transaction
@@ -34,6 +35,7 @@ class StoredLayer(ChannelLayer):
         super().__init__(**options)
         self.process = names.random_part()
         """This process's name on the bus."""
+        self.plans = Plans(self.policies)
         self.groups = LocalGroups()
         self.ids = Ids()
         self.next_sweep = 0.0
@@ -85,9 +87,10 @@ class StoredLayer(ChannelLayer):
         now = time.time()
         with self.transaction() as store:
             blocked, prefixes = clear(store)
-            step = Transaction(store, self.policies, now)
+            step = Transaction(store, self.plans, now)
             for prefix in prefixes:
-                if left := notice(self.policies, Kind.LEFT, "", prefix, self.ids.new(), now):
+                plan = self.plans.find(prefix)
+                if left := notice(plan, Kind.LEFT, "", prefix, self.ids.new(), now):
                     step.notify(left)
             step.finish()
         self._local.clear()
@@ -99,7 +102,7 @@ class StoredLayer(ChannelLayer):
             names.check_receivable(channel)
         now = time.time()
         with self.transaction() as store:
-            step = Transaction(store, self.policies, now)
+            step = Transaction(store, self.plans, now)
             sweep(store, step, now)
             step.finish()
             found = count_messages(store, channel, now)
@@ -111,7 +114,7 @@ class StoredLayer(ChannelLayer):
         self.next_sweep = now + SWEEP_INTERVAL
         self.bury()
         with self.transaction() as store:
-            step = Transaction(store, self.policies, now)
+            step = Transaction(store, self.plans, now)
             self._swept = sweep(store, step, now, self._swept, SWEEP_SIZE)
             step.finish()
         self.ring(step.rings)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from busway.bus import records
+from busway.bus.bundles import tie, untie
 from busway.bus.codec import decode_envelope
 from busway.bus.layer import Statistics
 from busway.bus.membership import group_discard
@@ -94,10 +95,10 @@ def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
             continue
         record = records.decode_channel(raw)
         total.count(record)
-        pending += record.pending()
-        if record.pending():
+        pending += record.pending
+        if record.pending:
             head = records.queue_prefix(key[1:].decode()) + records.index_key(record.head)
-            oldest = min(oldest, _oldest([store.get(head)], now))
+            oldest = min(oldest, _oldest(untie(store.get(head) or tie([])), now))
     for table in (b"b", b"d"):
         waiting = [
             raw
@@ -109,5 +110,5 @@ def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
     return Statistics(total.accepted, total.refused, pending, now - oldest, total.dropped)
 
 
-def _oldest(envelopes: Iterable[bytes | None], now: float) -> float:
-    return min((decode_envelope(raw).sent for raw in envelopes if raw is not None), default=now)
+def _oldest(envelopes: Iterable[bytes], now: float) -> float:
+    return min((decode_envelope(raw).sent for raw in envelopes), default=now)

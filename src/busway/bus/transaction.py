@@ -9,10 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from busway.bus import records
+from busway.bus.bundles import tie_all
 from busway.bus.errors import BusError
-from busway.bus.parcels import Parcel
-from busway.bus.policy import Policies
+from busway.bus.parcels import Parcel, size_of
+from busway.bus.plans import Plans
 from busway.bus.records import ChannelRecord, SubscriptionRecord
+
+EVERYONE = 1 << 62
+"""To `Transaction.ring` all sleepers."""
 
 
 class Store(Protocol):
@@ -33,11 +37,11 @@ class Store(Protocol):
         Only those behind `after`. The store may be changed between two of them.
         """
 
-    def room(self) -> int:
-        """Return how many bytes may still be added."""
+    def reserve(self, size: int) -> int:
+        """Be told that about `size` bytes are to be added; return how many more may be, then.
 
-    def spend(self, size: int) -> None:
-        """Be told that about `size` bytes are being added."""
+        Below 0: so many of them may not.
+        """
 
     def limit(self) -> int:
         """Return how many bytes there may be in all."""
@@ -53,25 +57,24 @@ class Transaction:
     __slots__ = (
         "_changed_subscriptions",
         "_channels",
+        "_fresh",
         "_room",
         "_subscriptions",
         "changed",
         "closed_lanes",
         "now",
-        "policies",
+        "plans",
         "rings",
         "spent",
         "store",
     )
 
-    def __init__(
-        self, store: Store, policies: Policies, now: float, room: int | None = None
-    ) -> None:
+    def __init__(self, store: Store, plans: Plans, now: float, room: int | None = None) -> None:
         """`now` is seconds since the epoch; `room` bytes may be added (None: ask the store)."""
         self.rings: list[str] = []
         """Receivers to wake after the commit."""
         self.store = store
-        self.policies = policies
+        self.plans = plans
         self.now = now
         self._channels: dict[str, ChannelRecord] = {}
         self.changed: set[str] = set()
@@ -82,7 +85,9 @@ class Transaction:
         """Lanes of messages that were refused: what follows them is refused too."""
         self._room = room
         self.spent = 0
-        """Bytes that were added, about."""
+        """Bytes that were added and not reserved, about."""
+        self._fresh: dict[str, list[Parcel]] = {}
+        """What is to be put at the end of each queue: see `flush`."""
 
     # -- records ------------------------------------------------------------------------
 
@@ -99,7 +104,7 @@ class Transaction:
         """Say whether nothing is in the queue of a channel or prefix."""
         record = self._channels.get(name)
         if record is not None:
-            return record.head == record.tail
+            return record.head == record.tail and name not in self._fresh
         raw = self.store.get(records.channel_key(name))
         return raw is None or records.is_empty_channel(raw)
 
@@ -122,34 +127,59 @@ class Transaction:
         self._subscriptions[name] = record
         return record
 
-    def fits(self, size: int) -> bool:
-        """Say whether the store has room for `size` more bytes, and count them."""
+    def expect(self, parcels: Sequence[Parcel]) -> bool:
+        """Say whether all of `parcels` fit into the store. If not, `fits` tells which do."""
+        size = sum(map(size_of, parcels))
         if self._room is None:
-            self._room = self.store.room()
+            self._room = self.store.reserve(size)
+            if self._room > 0:
+                return True
+            self._room += size
+        return False
+
+    def fits(self, parcel: Parcel) -> bool:
+        """Say whether the store has room for one more parcel, and count it."""
+        size = size_of(parcel)
+        if self._room is None:
+            self._room = self.store.reserve(0)
         self._room -= size
         self.spent += size
         return self._room > 0
 
     def enqueue(self, parcel: Parcel, record: ChannelRecord) -> None:
-        """Put an envelope at the end of a queue, and wake whoever waits for it.
-
-        Its channel's record has to be noted in `changed`.
-        """
-        self.store.put(parcel.queue + records.index_key(record.tail), parcel.data)
-        record.tail += 1
-        if record.subscriptions:
-            self.ring(record)
+        """Put a message at the end of a queue; it is there after `flush`."""
+        record.pending += 1
+        self._append(parcel)
 
     def notify(self, notice: Parcel) -> None:
         """Put a notice about a group at the end of its owner's queue."""
-        record = self.channel(notice.address)
-        record.notices += 1
-        self.enqueue(notice, record)
-        self.changed.add(notice.address)
+        self.channel(notice.plan.address)
+        self._append(notice)
 
-    def drop(self, record: ChannelRecord, name: str, reason: str) -> None:
-        """Count a message that nobody will get."""
-        record.dropped[reason] = record.dropped.get(reason, 0) + 1
+    def _append(self, parcel: Parcel) -> None:
+        address = parcel.plan.address
+        fresh = self._fresh.get(address)
+        if fresh is None:
+            self._fresh[address] = [parcel]
+        else:
+            fresh.append(parcel)
+
+    def flush(self) -> None:
+        """Write what `enqueue` and `notify` have collected, and wake whoever waits for it."""
+        for address, parcels in self._fresh.items():
+            record = self._channels[address]
+            queue = parcels[0].plan.queue
+            for bundle in tie_all(parcels):
+                self.store.put(queue + records.index_key(record.tail), bundle)
+                record.tail += 1
+            self.changed.add(address)
+            if record.subscriptions:
+                self.ring(record, len(parcels))
+        self._fresh.clear()
+
+    def drop(self, record: ChannelRecord, name: str, reason: str, count: int = 1) -> None:
+        """Count messages that nobody will get."""
+        record.dropped[reason] = record.dropped.get(reason, 0) + count
         self.changed.add(name)
 
     # -- who waits, and whom to wake ----------------------------------------------------
@@ -195,14 +225,17 @@ class Transaction:
         self._subscriptions[name] = None
         self._changed_subscriptions.discard(name)
 
-    def ring(self, record: ChannelRecord, *, everyone: bool = False) -> None:
-        """Wake the longest sleeper on a channel, or all of them."""
+    def ring(self, record: ChannelRecord, count: int = 1) -> None:
+        """Wake the `count` longest sleepers on a channel."""
         for name in record.subscriptions:
             subscription = self.subscription(name)
-            while subscription is not None and subscription.waiting:
-                self.rings.append(subscription.waiting.pop(0))
+            if subscription is not None and subscription.waiting:
+                woken = subscription.waiting[:count]
+                del subscription.waiting[:count]
+                self.rings += woken
                 self._changed_subscriptions.add(name)
-                if not everyone:
+                count -= len(woken)
+                if not count:
                     return
 
     def channels_of(self, name: str) -> list[str]:
@@ -224,8 +257,10 @@ class Transaction:
 
     def finish(self) -> None:
         """Write what changed; call it before the commit."""
+        if self._fresh:
+            self.flush()
         if self.spent:
-            self.store.spend(self.spent)
+            self.store.reserve(self.spent)
         for name in self.changed:
             record = self._channels[name]
             record.used = self.now

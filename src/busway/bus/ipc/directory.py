@@ -6,6 +6,7 @@ bells/RECEIVER       the socket that wakes it
 marks/RECEIVER       what it has begun of its batch
 """
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -54,8 +55,7 @@ def make_private(path: Path) -> Path:
     shared_parent = path.parent.name == f"busway-{os.geteuid()}"
     for part in [path.parent, path] if shared_parent else [path]:
         try:
-            part.mkdir(mode=0o700, parents=not shared_parent, exist_ok=True)
-            found = part.lstat()
+            found = _make(part, parents=not shared_parent)
         except OSError as error:
             raise LayerUnavailable(
                 f"the bus directory {part} cannot be made: {error.strerror}; "
@@ -63,6 +63,20 @@ def make_private(path: Path) -> Path:
             ) from error
         _check_private(part, found)
     return path
+
+
+def _make(path: Path, *, parents: bool) -> os.stat_result:
+    """Make a directory unless it is there; returns its status."""
+    for _ in range(_TRIES):
+        # The last process of an empty bus may remove its directory at any moment.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            path.mkdir(mode=0o700, parents=parents, exist_ok=True)
+            return path.lstat()
+    path.mkdir(mode=0o700, parents=parents, exist_ok=True)
+    return path.lstat()
+
+
+_TRIES = 100
 
 
 def make_places(path: Path) -> None:

@@ -21,7 +21,7 @@ from busway.bus.transaction import StoreFull
 _FORMAT = FORMAT.encode()
 _FORMAT_KEY = b"v"
 _MEASURE_EVERY = 32
-"""Transactions from one measurement of the room to the next, while there is plenty."""
+"""Reservations from one measurement of the room to the next, while there is plenty."""
 
 _LOCK_SIZE = 64 * 1024
 
@@ -65,23 +65,20 @@ class Environment:
 
     def transaction(self) -> "StoreTransaction":
         """Return a transaction to enter with `with`."""
-        return StoreTransaction(self._lmdb, self._room, self._spend, self._limit)
+        return StoreTransaction(self._lmdb, self._reserve, self._limit)
 
-    def _room(self, txn: lmdb.Transaction) -> int:
+    def _reserve(self, txn: lmdb.Transaction, size: int) -> int:
         # Measured now and then: half of the map is slack enough for what others add meanwhile.
         self._until_measured -= 1
-        if self._until_measured > 0:
-            return self._left
-        self._until_measured = _MEASURE_EVERY
-        found = txn.stat(self._main)
-        pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
-        self._left = self._limit - int(pages) * int(found["psize"])
-        return self._left
-
-    def _spend(self, size: int) -> None:
+        if self._until_measured <= 0:
+            self._until_measured = _MEASURE_EVERY
+            found = txn.stat(self._main)
+            pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+            self._left = self._limit - int(pages) * int(found["psize"])
         self._left -= size
         if self._left < self._limit // 4:
             self._until_measured = 0
+        return self._left
 
     def pause(self) -> lmdb.Transaction:
         """Keep all others out until the transaction that is returned is aborted."""
@@ -116,7 +113,7 @@ class Environment:
 class StoreTransaction:
     """A `Store` for the length of a `with` block. Waits for the other processes' to end."""
 
-    __slots__ = ("_limit", "_lmdb", "_measure", "_txn", "get", "pop", "put", "spend")
+    __slots__ = ("_limit", "_lmdb", "_reserve", "_txn", "get", "pop", "put")
 
     get: Callable[[bytes], bytes | None]
     pop: Callable[[bytes], bytes | None]
@@ -125,14 +122,12 @@ class StoreTransaction:
     def __init__(
         self,
         environment: lmdb.Environment,
-        measure: Callable[[lmdb.Transaction], int],
-        spend: Callable[[int], None],
+        reserve: Callable[[lmdb.Transaction, int], int],
         limit: int,
     ) -> None:
-        """`measure` tells how many bytes may be added, of `limit` in all; `spend` that some are."""
+        """`reserve` counts bytes to be added and tells how many may be then, of `limit` in all."""
         self._lmdb = environment
-        self._measure = measure
-        self.spend = spend
+        self._reserve = reserve
         self._limit = limit
 
     def __enter__(self) -> "StoreTransaction":
@@ -170,9 +165,9 @@ class StoreTransaction:
             yield key, value
             start = key + b"\0"
 
-    def room(self) -> int:
-        """Return how many bytes may still be added."""
-        return self._measure(self._txn)
+    def reserve(self, size: int) -> int:
+        """Count `size` bytes to be added; return how many more may be: see `Store.reserve`."""
+        return self._reserve(self._txn, size)
 
     def limit(self) -> int:
         """Return how many bytes there may be in all."""

@@ -146,7 +146,7 @@ class IPCChannelLayer(StoredLayer):
 
     def _settle(self, process: str) -> None:
         with self.transaction() as store:
-            step = Transaction(store, self.policies, time.time())
+            step = Transaction(store, self.plans, time.time())
             bury(step, process, read_marks(self.directory, process))
             step.finish()
         self._ringer.ring(dict.fromkeys(step.rings))
@@ -164,7 +164,7 @@ class IPCChannelLayer(StoredLayer):
             if opened is None:
                 return
             with opened.transaction() as store:
-                step = Transaction(store, self.policies, time.time())
+                step = Transaction(store, self.plans, time.time())
                 bury(step, self.process, {})
                 step.finish()
             self._ringer.ring(dict.fromkeys(step.rings))

@@ -1,0 +1,78 @@
+"""Bundles: what one record of a queue holds."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from busway.bus.bundles import (
+    MAX_COUNT,
+    MAX_SIZE,
+    count_of,
+    decode_bundle,
+    expires_of,
+    is_normal,
+    is_notice,
+    is_plain,
+    tie,
+    tie_all,
+    untie,
+)
+from busway.bus.codec import Envelope, Kind, encode_envelope
+from busway.bus.parcels import Parcel
+from busway.bus.plans import Plans
+from busway.bus.policy import Policies
+
+SECONDS = st.floats(0, 2**40, allow_nan=False)
+ENVELOPES = st.builds(
+    Envelope,
+    expires=SECONDS,
+    kind=st.sampled_from(Kind),
+    id=st.integers(0, 2**63 - 1),
+    channel=st.sampled_from(["normal", "single?reader", "process!one"]),
+    sent=SECONDS,
+    body=st.binary(max_size=100) | st.just(b"x" * 9000),
+    lane=st.text(max_size=5),
+    group=st.text(max_size=5),
+    attempt=st.integers(1, 100),
+)
+PLAN = Plans(Policies()).find("a")
+
+
+def parcel(envelope: Envelope) -> Parcel:
+    return Parcel(PLAN, envelope, encode_envelope(envelope), b"", 0.0)
+
+
+@given(st.lists(ENVELOPES, min_size=1, max_size=MAX_COUNT))
+def test_what_was_tied_is_untied_and_decoded(envelopes: list[Envelope]) -> None:
+    raw = [encode_envelope(envelope) for envelope in envelopes]
+    bundle = tie(raw)
+    assert untie(bundle) == raw
+    assert decode_bundle(bundle) == envelopes
+    assert count_of(bundle) == len(envelopes)
+
+
+@given(ENVELOPES)
+def test_what_is_read_without_decoding_is_the_same(envelope: Envelope) -> None:
+    bundle = tie([encode_envelope(envelope)])
+    assert expires_of(bundle) == envelope.expires
+    assert is_plain(bundle) == (envelope.kind is Kind.MESSAGE)
+    assert is_notice(bundle) == (envelope.kind in (Kind.JOINED, Kind.LEFT))
+    assert is_normal(bundle) == (envelope.channel == "normal")
+
+
+@given(st.lists(ENVELOPES, max_size=3 * MAX_COUNT))
+def test_bundles_keep_order_and_what_they_promise(envelopes: list[Envelope]) -> None:
+    bundles = list(tie_all([parcel(envelope) for envelope in envelopes]))
+    found = [decode_bundle(bundle) for bundle in bundles]
+    assert [envelope for bundle in found for envelope in bundle] == envelopes
+    for bundle in found:
+        expiries = [envelope.expires for envelope in bundle]
+        assert expiries == sorted(expiries)
+        assert 1 <= len(bundle) <= MAX_COUNT
+        assert len(bundle) == 1 or all(each.kind is Kind.MESSAGE for each in bundle)
+        assert sum(len(encode_envelope(each)) for each in bundle[:-1]) <= MAX_SIZE
+
+
+def test_messages_of_one_exchange_share_a_bundle() -> None:
+    envelopes = [Envelope(1.0, Kind.MESSAGE, n, "a", 0.0, b"") for n in range(20)]
+    bundles = list(tie_all([parcel(envelope) for envelope in envelopes]))
+    assert [count_of(bundle) for bundle in bundles] == [MAX_COUNT, 20 - MAX_COUNT]
