@@ -46,7 +46,7 @@ class Channel:
         if outbox is None:
             (self.channel_layer or current_layer()).send(self.name, content, delay=delay)
         else:
-            outbox.append(Send(self.name, _isolate(content), _check_delay(delay)))
+            outbox.append(Send(self.name, _isolate(content), _check_delay(delay), checked=True))
 
     async def asend(
         self, content: Content, *, immediately: bool = False, delay: float = 0.0
@@ -56,7 +56,7 @@ class Channel:
         if outbox is None:
             await (self.channel_layer or current_layer()).asend(self.name, content, delay=delay)
         else:
-            outbox.append(Send(self.name, _isolate(content), _check_delay(delay)))
+            outbox.append(Send(self.name, _isolate(content), _check_delay(delay), checked=True))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Channel) and other.name == self.name
@@ -110,7 +110,7 @@ class Group:
         if outbox is None:
             (self.channel_layer or current_layer()).group_send(self.name, content)
         else:
-            outbox.append(GroupSend(self.name, _isolate(content)))
+            outbox.append(GroupSend(self.name, _isolate(content), checked=True))
 
     def channels(self) -> list[str]:
         """Return the names of the members, without what is still held."""
@@ -140,7 +140,7 @@ class Group:
         if outbox is None:
             await (self.channel_layer or current_layer()).agroup_send(self.name, content)
         else:
-            outbox.append(GroupSend(self.name, _isolate(content)))
+            outbox.append(GroupSend(self.name, _isolate(content), checked=True))
 
     async def achannels(self) -> list[str]:
         """Do `channels` from async code."""

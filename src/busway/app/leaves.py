@@ -49,7 +49,9 @@ class Leaf:
                 return None
             content = content | rest
         for filter_ in self._filters:
-            text = text_of(content.get(filter_.key))
+            text = content.get(filter_.key)
+            if text.__class__ is not str:
+                text = text_of(text)
             if text is None or filter_.match(text, arguments) < 0:
                 return None
         return target, arguments

@@ -266,6 +266,7 @@ class WebSocketConnection(Wire):
                 "order": self.order,
                 "text" if payload.__class__ is str else "bytes": payload,
             },
+            checked=True,
         )
 
     def _write(self, reply: WebSocketReply, _: WS) -> None:
