@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,6 +15,12 @@ logger = logging.getLogger("busway.web")
 _LOOK_INTERVAL = 1.0
 """Seconds after which the bus is looked at, and what was refused is tried again, even if nothing
 woke us: layers do their housekeeping in exchanges."""
+_SPIN = 0.0001
+"""Seconds that the loop stays awake for answers, while they come within `_SOON`. Sleeping and being
+woken costs more than most waits: at 50 sockets a tenth of the messages, and a quarter of the time
+of a lone round trip. The processor is offered to others meanwhile."""
+_SOON = 0.0005
+
 _Refused = list[tuple[int, BuswayError]]
 """Places of operations that were not done, and why."""
 
@@ -75,6 +82,9 @@ class Bus:
         self._scheduled = False
         self._looks = True
         """Whether there may be something to take: not while the receiver waits to be woken."""
+        self._sent = 0.0
+        """When something was last sent to the bus, by the loop's time."""
+        self._expects_soon = self._spinning = False
         self._unavailable = False
         self._flushes: list[asyncio.Future[None]] = []
 
@@ -144,7 +154,18 @@ class Bus:
     def _woken(self) -> None:
         self._receiver.drain()
         self._looks = True
+        self._expects_soon = self._loop.time() < self._sent + _SOON
         self._begin_round()
+
+    def _stay_awake(self) -> None:
+        """Go round the loop until an answer has come, or it takes too long."""
+        if self._looks:
+            self._spinning = False
+        elif self._loop.time() < self._sent + _SPIN:
+            os.sched_yield()
+            self._loop.call_soon(self._stay_awake)
+        else:
+            self._spinning = self._expects_soon = False
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
@@ -164,6 +185,11 @@ class Bus:
         # While deliveries wait here none are taken: the bus is the better place for them.
         limit = self._limit if self._looks and not self._inbox else 0
         refused, deliveries = self._exchange(operations, sources, limit)
+        if operations:
+            self._sent = self._loop.time()
+            if self._expects_soon and not self._spinning:
+                self._spinning = True
+                self._loop.call_soon(self._stay_awake)
         if refused:
             self._put_back(refused, operations, sources)
         for source in retried:
