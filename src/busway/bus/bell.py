@@ -59,6 +59,9 @@ class Bell:
 
     async def async_wait(self, timeout: float | None) -> bool:
         """Do a `wait` on the running event loop. Cancelling it is safe."""
+        start = time.monotonic()
+        if self._expects_soon and timeout != 0 and await self._astay_awake(start + SPIN):
+            return True
         loop = asyncio.get_running_loop()
         rung = asyncio.Event()
         loop.add_reader(self._socket, rung.set)
@@ -66,11 +69,25 @@ class Bell:
             async with asyncio.timeout(timeout):
                 await rung.wait()
         except TimeoutError:
+            self._expects_soon = False
             return False
         finally:
             loop.remove_reader(self._socket)
+        self._expects_soon = time.monotonic() - start < 2 * SPIN
         self.drain()
         return True
+
+    async def _astay_awake(self, end: float) -> bool:
+        receive, now, rest = self._socket.recv, time.monotonic, os.sched_yield
+        while now() < end:
+            try:
+                receive(1)
+            except BlockingIOError:
+                rest()
+                await asyncio.sleep(0)
+            else:
+                return True
+        return False
 
     def close(self) -> None:
         """Close the socket."""
