@@ -109,13 +109,13 @@ class TestWithAnOutbox:
         await Channel("jobs").asend({"n": 4})
         assert held == [
             GroupAdd("room", "a!1"),
-            GroupSend("room", {"n": 1}),
+            GroupSend("room", {"n": 1}, checked=True),
             GroupDiscard("room", "a!1"),
-            Send("jobs", {"n": 2}, 3.0),
+            Send("jobs", {"n": 2}, 3.0, checked=True),
             GroupAdd("room", "a!2"),
-            GroupSend("room", {"n": 3}),
+            GroupSend("room", {"n": 3}, checked=True),
             GroupDiscard("room", "a!2"),
-            Send("jobs", {"n": 4}),
+            Send("jobs", {"n": 4}, checked=True),
         ]
 
     async def test_immediately_opts_out(self, held: Outbox, layer: ChannelLayer) -> None:
@@ -139,7 +139,10 @@ class TestWithAnOutbox:
         content["text"] = "b"
         content["list"][1]["deep"].append(3)  # type: ignore[index]
         expected = {"text": "a", "list": [1, {"deep": [2]}]}
-        assert held == [Send("jobs", expected), GroupSend("room", expected)]
+        assert held == [
+            Send("jobs", expected, checked=True),
+            GroupSend("room", expected, checked=True),
+        ]
 
     def test_bad_content_is_refused_where_it_is_sent(self, held: Outbox) -> None:
         with pytest.raises(InvalidMessage, match="message\\['when'\\]"):
@@ -161,7 +164,7 @@ class TestWithAnOutbox:
         Channel("jobs", channel_layer=other).send({"n": 1})
         Channel("jobs", channel_layer=layer).send({"n": 2})
         assert other.receive(["jobs"]) == ("jobs", {"n": 1})
-        assert held == [Send("jobs", {"n": 2})]
+        assert held == [Send("jobs", {"n": 2}, checked=True)]
         other.close()
 
     def test_a_closed_outbox_holds_nothing(self, held: Outbox, layer: ChannelLayer) -> None:

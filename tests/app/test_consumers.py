@@ -48,7 +48,7 @@ def consume(layer: ChannelLayer) -> Consume:
 
 
 def reply(**content: Any) -> Send:
-    return Send("web!1", content)
+    return Send("web!1", content, checked=True)
 
 
 class Sync(WebsocketConsumer):
@@ -120,14 +120,14 @@ def test_a_socket_joins_its_groups_and_connects(consumer: Any, consume: Consume)
 def test_frames_are_received_and_sent(consumer: Any, consume: Consume, content: Any) -> None:
     assert consume(consumer, "websocket.receive", **content) == [
         reply(**content),
-        GroupSend("room.x", {**content, "close": 4001}),
+        GroupSend("room.x", {**content, "close": 4001}, checked=True),
     ]
 
 
 @both
 def test_a_socket_disconnects(consumer: Any, consume: Consume) -> None:
     assert consume(consumer, "websocket.disconnect", code=1001) == [
-        GroupSend("all", {"text": "x 1001"}),
+        GroupSend("all", {"text": "x 1001"}, checked=True),
         reply(close=4000, reason="bye"),
     ]
 
@@ -146,7 +146,7 @@ def test_a_class_that_overrides_nothing_accepts(consumer: Any, consume: Consume)
 def test_json_frames_are_received_and_sent(consumer: Any, consume: Consume) -> None:
     assert consume(consumer, "websocket.receive", text='{"é": [1, null]}') == [
         reply(text='{"got":{"é":[1,null]}}', close=True),
-        GroupSend("all", {"text": '[{"é":[1,null]}]'}),
+        GroupSend("all", {"text": '[{"é":[1,null]}]'}, checked=True),
     ]
 
 

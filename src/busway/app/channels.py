@@ -46,7 +46,9 @@ class Channel:
         if outbox is None:
             (self.channel_layer or current_layer()).send(self.name, content, delay=delay)
         else:
-            outbox.append(Send(self.name, _isolate(content), _check_delay(delay), checked=True))
+            if delay:
+                _check_delay(delay)
+            outbox.append(Send(self.name, _isolate(content), delay, checked=True))
 
     async def asend(
         self, content: Content, *, immediately: bool = False, delay: float = 0.0
@@ -56,7 +58,9 @@ class Channel:
         if outbox is None:
             await (self.channel_layer or current_layer()).asend(self.name, content, delay=delay)
         else:
-            outbox.append(Send(self.name, _isolate(content), _check_delay(delay), checked=True))
+            if delay:
+                _check_delay(delay)
+            outbox.append(Send(self.name, _isolate(content), delay, checked=True))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Channel) and other.name == self.name
@@ -179,7 +183,6 @@ def _isolate(content: Content) -> Content:
     return copy
 
 
-def _check_delay(delay: float) -> float:
+def _check_delay(delay: float) -> None:
     if not 0 <= delay < inf:
         raise UsageError(f"delay is {delay!r}; expected seconds, 0 or more")
-    return delay

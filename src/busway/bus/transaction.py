@@ -149,20 +149,13 @@ class Transaction:
     def enqueue(self, parcel: Parcel, record: ChannelRecord) -> None:
         """Put a message at the end of a queue; it is there after `flush`."""
         record.pending += 1
-        self._append(parcel)
+        self._fresh.setdefault(parcel.plan.address, []).append(parcel)
 
     def notify(self, notice: Parcel) -> None:
         """Put a notice about a group at the end of its owner's queue."""
-        self.channel(notice.plan.address)
-        self._append(notice)
-
-    def _append(self, parcel: Parcel) -> None:
-        address = parcel.plan.address
-        fresh = self._fresh.get(address)
-        if fresh is None:
-            self._fresh[address] = [parcel]
-        else:
-            fresh.append(parcel)
+        address = notice.plan.address
+        self.channel(address)
+        self._fresh.setdefault(address, []).append(notice)
 
     def flush(self) -> None:
         """Write what `enqueue` and `notify` have collected, and wake whoever waits for it."""
