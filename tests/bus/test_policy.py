@@ -35,8 +35,17 @@ def test_ones_own_patterns_come_before_the_built_in() -> None:
     assert Policies().find("websocket.receive")[0] == "websocket.*"
     policies = Policies({"websocket.receive": {"capacity": 5}})
     pattern, policy = policies.find("websocket.receive")
-    assert (pattern, policy.capacity, policy.ordering) == ("websocket.receive", 5, None)
-    assert policies.find("websocket.connect")[0] == "websocket.*"
+    assert (pattern, policy.capacity, policy.ordering) == ("websocket.*", 5, "reply_channel")
+    assert policies.find("websocket.connect") == Policies().find("websocket.connect")
+
+
+def test_a_built_in_order_is_kept_unless_a_pattern_says_otherwise() -> None:
+    assert Policies({"*": {"capacity": 5}}).find("websocket.connect")[1].ordering is not None
+    policies = Policies({"websocket.receive": {"ordering": None}})
+    assert policies.find("websocket.receive")[1].ordering is None
+    policies = Policies({"websocket.receive": {"ordering": "path"}})
+    pattern, policy = policies.find("websocket.receive")
+    assert (pattern, policy.ordering) == ("websocket.receive", "path")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import translate
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -56,16 +56,24 @@ DEFAULT_POLICIES: Mapping[str, Mapping[str, Any]] = {
     # One prefix serves every connection of an interface server.
     "web.*!": {"capacity": 2000},
 }
-"""Policies that every layer starts with; a pattern given by the user is matched before them."""
+"""Policies that every layer starts with; what a user's pattern says counts before them."""
+
+
+class _Rule(NamedTuple):
+    """What one pattern says."""
+
+    regex: re.Pattern[str]
+    pattern: str
+    fields: Mapping[str, Any]
 
 
 class Policies:
     """Finds the policy of a channel by its name.
 
     Patterns are globs ("websocket.*") or compiled regular expressions, and match the channel's
-    name up to and including its "?" or "!". The first that matches applies, the user's before
-    `DEFAULT_POLICIES`; fields that it leaves out come from the layer's own defaults.
-    Thread-safe.
+    name up to and including its "?" or "!". The first of the user's that matches applies; what it
+    leaves out comes from the first of `DEFAULT_POLICIES` that matches, then from the layer's own
+    defaults. Thread-safe.
     """
 
     def __init__(
@@ -78,32 +86,14 @@ class Policies:
         Raises `ConfigurationError` for an unknown field, a wrong type or a value out of range.
         """
         self.default = self._build("the layer", defaults)
-        self._rules: list[tuple[re.Pattern[str], str, Policy]] = []
-        own = dict(patterns or {})
-        for pattern, fields in [*own.items(), *DEFAULT_POLICIES.items()]:
-            self._add(pattern, fields, defaults)
+        self._defaults = defaults
+        self._own = [_rule(pattern, fields) for pattern, fields in (patterns or {}).items()]
+        self._built_in = [_rule(pattern, fields) for pattern, fields in DEFAULT_POLICIES.items()]
+        self._policies = [
+            self._build(f"the pattern {rule.pattern!r}", {**defaults, **rule.fields})
+            for rule in (*self._own, *self._built_in)
+        ]
         self._found: dict[str, tuple[str, Policy]] = {}
-
-    def _add(
-        self,
-        pattern: str | re.Pattern[str],
-        fields: Policy | Mapping[str, Any],
-        defaults: Mapping[str, Any],
-    ) -> None:
-        name: object = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
-        if not isinstance(name, str):
-            raise ConfigurationError(
-                f"policy pattern {pattern!r}: expected a glob or a compiled expression, of text"
-            )
-        regex = pattern if isinstance(pattern, re.Pattern) else re.compile(translate(pattern))
-        if isinstance(fields, Policy):
-            fields = msgspec.structs.asdict(fields)
-        elif not isinstance(fields, Mapping):
-            raise ConfigurationError(
-                f"policy of the pattern {name!r} is {fields!r}, expected a Policy or its fields"
-            )
-        policy = self._build(f"the pattern {name!r}", {**defaults, **fields})
-        self._rules.append((regex, name, policy))
 
     @staticmethod
     def _build(where: str, fields: Mapping[str, Any]) -> Policy:
@@ -125,7 +115,8 @@ class Policies:
     def find(self, channel: str) -> tuple[str, Policy]:
         """Return the pattern and the policy that apply to `channel`.
 
-        The pattern is part of a lane's identity: lanes span the channels of one pattern.
+        The pattern is the one that says how messages are ordered. It is part of a lane's
+        identity: lanes span the channels of one pattern.
         """
         name = family(channel)
         found = self._found.get(name)
@@ -136,14 +127,38 @@ class Policies:
         return found
 
     def _match(self, name: str) -> tuple[str, Policy]:
-        for regex, pattern, policy in self._rules:
-            if regex.match(name):
-                return pattern, policy
-        return "", self.default
+        own, built_in = _first(self._own, name), _first(self._built_in, name)
+        fields = {**self._defaults, **built_in.fields, **own.fields}
+        orders = own if "ordering" in own.fields or not built_in.pattern else built_in
+        return orders.pattern, self._build(f"the channel {name!r}", fields)
 
     def all(self) -> Sequence[Policy]:
         """Return every policy that a channel could have."""
-        return [self.default, *(policy for _, _, policy in self._rules)]
+        return [self.default, *self._policies]
+
+
+def _rule(pattern: str | re.Pattern[str], fields: Policy | Mapping[str, Any]) -> _Rule:
+    name: object = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+    if not isinstance(name, str):
+        raise ConfigurationError(
+            f"policy pattern {pattern!r}: expected a glob or a compiled expression, of text"
+        )
+    regex = pattern if isinstance(pattern, re.Pattern) else re.compile(translate(pattern))
+    if isinstance(fields, Policy):
+        fields = msgspec.structs.asdict(fields)
+    elif not isinstance(fields, Mapping):
+        raise ConfigurationError(
+            f"policy of the pattern {name!r} is {fields!r}, expected a Policy or its fields"
+        )
+    return _Rule(regex, name, fields)
+
+
+def _first(rules: Sequence[_Rule], name: str) -> _Rule:
+    """Return the first rule for `name`, or one that says nothing."""
+    return next((rule for rule in rules if rule.regex.match(name)), _NO_RULE)
+
+
+_NO_RULE = _Rule(re.compile(""), "", {})
 
 
 def check_seconds(what: str, found: object) -> None:
