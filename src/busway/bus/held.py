@@ -16,6 +16,8 @@ class Held:
         self._last = 0
         # The place of each message → the place of its bundle's first, and the bundle.
         self._bundles: dict[int, tuple[int, bytes]] = {}
+        self._before = 0
+        self._removed: dict[int, tuple[int, bytes]] = {}
 
     def take(self, bundles: Sequence[bytes]) -> int:
         """Add bundles; returns the place of their first message."""
@@ -29,10 +31,12 @@ class Held:
 
     def finish(self, deliveries: Iterable[Delivery]) -> bool:
         """Remove what was handled or given back; True when anything of it was held."""
-        before = len(self._bundles)
+        removed, bundles = self._removed, self._bundles
         for delivery in deliveries:
-            self._bundles.pop(delivery.place, None)
-        return len(self._bundles) != before
+            found = bundles.pop(delivery.place, None)
+            if found is not None:
+                removed[delivery.place] = found
+        return bool(removed)
 
     def get(self, delivery: Delivery) -> bytes | None:
         """Return the encoded envelope of a delivery, or None when it is not held."""
@@ -46,13 +50,14 @@ class Held:
         """Return the record for the store: who finds this receiver dead settles it by that."""
         return HoldRecord(list(self._bundles), dict(self._bundles.values()))
 
-    def restore(self, record: HoldRecord | None) -> None:
-        """Go back to what the store says, after a transaction that was undone."""
-        self._bundles = {}
-        if record is None:
-            return
-        for first, bundle in record.bundles.items():
-            for place in range(first, first + count_of(bundle)):
-                self._bundles[place] = (first, bundle)
-        held = set(record.places)
-        self._bundles = {place: found for place, found in self._bundles.items() if place in held}
+    def remember(self) -> None:
+        """Begin a change that may have to be undone."""
+        self._before = self._last
+        self._removed = {}
+
+    def undo(self) -> None:
+        """Go back to what was held at the last `remember`."""
+        for place in range(self._before + 1, self._last + 1):
+            self._bundles.pop(place, None)
+        self._last = self._before
+        self._bundles.update(self._removed)

@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -18,7 +19,13 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from busway.bus import names
-from busway.bus.errors import ChannelFull, ConfigurationError, InvalidArgument, LayerClosed
+from busway.bus.errors import (
+    BusError,
+    ChannelFull,
+    ConfigurationError,
+    InvalidArgument,
+    LayerClosed,
+)
 from busway.bus.messages import Message
 from busway.bus.policy import DeliveryPromise, Policies, Policy, check_seconds
 
@@ -347,7 +354,10 @@ class ChannelLayer(ABC):
             self._give_back(receiver, channels)
 
     def group_add(self, group: str, channel: str) -> None:
-        """Make `channel` a member of `group`, until `group_expiry` seconds have passed."""
+        """Make `channel` a member of `group`, until `group_expiry` seconds have passed.
+
+        Raises `ChannelFull` when the bytes of the whole bus are in use.
+        """
         self._apply(GroupAdd(group, channel))
 
     def group_discard(self, group: str, channel: str) -> None:
@@ -449,7 +459,12 @@ class ChannelLayer(ABC):
         if waited:
             # It may be registered to be woken, or was woken and found no time to look: an
             # exchange for nothing takes it off the list and passes the bell on.
-            receiver.exchange((), (), waited)
+            try:
+                receiver.exchange((), (), waited)
+            except BusError:
+                with suppress(BusError):
+                    receiver.close()
+                return
         if self._closed:
             receiver.close()
         else:
@@ -460,7 +475,8 @@ class ChannelLayer(ABC):
             for channel in channels:
                 waiting = self._local.get(channel)
                 if waiting:
-                    return waiting.popleft()
+                    with suppress(IndexError):  # another thread was quicker
+                        return waiting.popleft()
         return None
 
     def _hand_over(self, outcome: Outcome) -> tuple[str, dict[str, Any]] | None:
@@ -468,9 +484,11 @@ class ChannelLayer(ABC):
         for delivery in outcome.deliveries:
             if not delivery.members:
                 return delivery.channel, delivery.message
-            copies = self._local.setdefault(delivery.channel, deque())
-            copies.extend((member, deepcopy(delivery.message)) for member in delivery.members)
-            return copies.popleft()
+            first, *others = delivery.members
+            if others:
+                copies = self._local.setdefault(delivery.channel, deque())
+                copies.extend((member, deepcopy(delivery.message)) for member in others)
+            return first, delivery.message
         return None
 
 

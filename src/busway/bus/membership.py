@@ -2,15 +2,23 @@
 
 from busway.bus import records
 from busway.bus.names import address
-from busway.bus.parcels import Parcel
+from busway.bus.parcels import Parcel, Refused
 from busway.bus.records import TargetRecord
 from busway.bus.transaction import Transaction
+
+MEMBERSHIP_SIZE = 600
+"""Bytes that a new membership takes in a store, with its notice, about."""
 
 
 def group_add(
     step: Transaction, group: str, channel: str, expires: float, notice: Parcel | None
-) -> None:
-    """Record a membership until `expires`; `notice` tells the process that owns `channel`."""
+) -> Refused | None:
+    """Record a membership until `expires`; `notice` tells the process that owns `channel`.
+
+    Returns why when the store has no room.
+    """
+    if not step.fits(MEMBERSHIP_SIZE):
+        return Refused(channel, "memory", step.store.limit())
     target_key = records.target_key(group, address(channel))
     raw = step.store.get(target_key)
     target = records.decode_target(raw) if raw else TargetRecord(0, 0.0)
@@ -24,6 +32,7 @@ def group_add(
     step.store.put(target_key, records.encode(target))
     if notice:
         step.notify(notice)
+    return None
 
 
 def group_discard(step: Transaction, group: str, channel: str, notice: Parcel | None) -> None:

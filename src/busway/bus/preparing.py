@@ -8,14 +8,15 @@ from busway.bus import membership, names
 from busway.bus.codec import Kind, encode_message
 from busway.bus.layer import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
 from busway.bus.messages import Message
-from busway.bus.parcels import Parcel, group_parcel, message_parcel, notice
+from busway.bus.parcels import Parcel, Refused, group_parcel, message_parcel, notice
 from busway.bus.queues import group_send
 from busway.bus.transaction import Transaction
 
 if TYPE_CHECKING:
     from busway.bus.stored import StoredLayer
 
-Step = Callable[[Transaction], None]
+Step = Callable[[Transaction], Refused | None]
+"""Does an operation; returns why when there was no room."""
 
 
 def prepare(

@@ -8,8 +8,8 @@ from busway.bus.bundles import count_of, expires_of, is_notice, tie, untie
 from busway.bus.codec import Envelope, decode_envelope
 from busway.bus.membership import leave
 from busway.bus.names import address
-from busway.bus.parcels import Parcel, Refused, repack
-from busway.bus.records import ChannelRecord
+from busway.bus.parcels import Parcel, Refused, repack, size_of
+from busway.bus.records import ChannelRecord, LaneRecord
 from busway.bus.transaction import EVERYONE, Transaction
 
 MAX_BATCH_SIZE = 4 * 1024 * 1024
@@ -18,8 +18,8 @@ MAX_BATCH_SIZE = 4 * 1024 * 1024
 IDLE_AGE = 60.0
 """Seconds after which the record of an unused `?` channel or prefix is removed."""
 
-_RETRY_DUE = 0.5
-"""Seconds until a delayed message that found no room is tried again."""
+MAX_PROMOTED = 500
+"""Delayed messages that one exchange sends; the next goes on."""
 
 _turns = count()
 
@@ -63,7 +63,7 @@ def _send_carefully(
     plan, lane = parcel.plan, parcel.envelope.lane
     if lane and lane in step.closed_lanes:
         refused: Refused | None = Refused(plan.address, "lane", plan.lane_capacity)
-    elif not fits and not step.fits(parcel):
+    elif not fits and not step.fits(size_of(parcel)):
         refused = Refused(plan.address, "memory", step.store.limit())
     elif parcel.due > step.now:
         delay(step, parcel, parcel.due)
@@ -84,29 +84,32 @@ def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str)
     """Put a message that is due into its queue, or behind its lane."""
     plan, key = parcel.plan, parcel.lane_key
     full = record.pending >= plan.capacity and not purge(step, plan.address, record, plan.capacity)
-    if not key:
-        if full:
-            return Refused(plan.address, "capacity", plan.capacity)
+    if not full and (not key or _begin_lane(step, parcel)):
         step.enqueue(parcel, record)
         return None
-    if not full and step.store.put(key, records.new_lane(parcel.envelope.id), overwrite=False):
-        step.enqueue(parcel, record)
-        return None
-    raw = step.store.get(key)
+    raw = step.store.get(key) if key else None
     if raw is None:
         return Refused(plan.address, "capacity", plan.capacity)
     lane = records.decode_lane(raw)
-    refused = None
-    if lane.tail - lane.head >= plan.lane_capacity:
-        refused = Refused(plan.address, "lane", plan.lane_capacity)
-        if not sender or sender in lane.blocked:
-            return refused
+    if lane.tail - lane.head < plan.lane_capacity:
+        _stand_behind(step, parcel, lane)
+        return None
+    if sender and sender not in lane.blocked:
         lane.blocked.append(sender)
-    else:
-        step.store.put(records.backlog_key(parcel.envelope.lane, lane.tail), parcel.data)
-        lane.tail += 1
-    step.store.put(key, records.encode(lane))
-    return refused
+        step.store.put(key, records.encode(lane))
+    return Refused(plan.address, "lane", plan.lane_capacity)
+
+
+def _begin_lane(step: Transaction, parcel: Parcel) -> bool:
+    """Bring the lane of a message into use; False when it is in use."""
+    record = records.new_lane(parcel.envelope.id)
+    return step.store.put(parcel.lane_key, record, overwrite=False)
+
+
+def _stand_behind(step: Transaction, parcel: Parcel, lane: LaneRecord) -> None:
+    step.store.put(records.backlog_key(parcel.envelope.lane, lane.tail), parcel.data)
+    lane.tail += 1
+    step.store.put(parcel.lane_key, records.encode(lane))
 
 
 def delay(step: Transaction, parcel: Parcel, due: float) -> None:
@@ -118,7 +121,10 @@ def delay(step: Transaction, parcel: Parcel, due: float) -> None:
 
 
 def promote(step: Transaction) -> float:
-    """Send the delayed messages that are due; returns when the next one is, or 0."""
+    """Send the delayed messages that are due; returns when the next one is, or 0.
+
+    They were accepted long ago, so no capacity keeps them out now.
+    """
     raw = step.store.get(records.NEXT_DUE_KEY)
     if raw is None:
         return 0.0
@@ -126,15 +132,18 @@ def promote(step: Transaction) -> float:
     if due > step.now:
         return due
     step.store.pop(records.NEXT_DUE_KEY)
-    for key, data in step.store.scan(b"d"):
+    for number, (key, data) in enumerate(step.store.scan(b"d")):
         due = records.due_of(key)
-        if due > step.now:
+        if due > step.now or number == MAX_PROMOTED:
             step.store.put(records.NEXT_DUE_KEY, records.encode(due))
             return due
         step.store.pop(key)
         parcel = repack(step.plans, data)
-        if place(step, parcel, step.channel(parcel.plan.address), "") is not None:
-            delay(step, parcel, step.now + _RETRY_DUE)
+        record = step.channel(parcel.plan.address)
+        if not parcel.lane_key or _begin_lane(step, parcel):
+            step.enqueue(parcel, record)
+        elif raw := step.store.get(parcel.lane_key):
+            _stand_behind(step, parcel, records.decode_lane(raw))
     return 0.0
 
 
@@ -297,7 +306,7 @@ def group_send(step: Transaction, parcel: Parcel) -> None:
     """Send to one target of a group; a full one is skipped, and counted."""
     where = parcel.plan.address
     record = step.channel(where)
-    if step.fits(parcel) and place(step, parcel, record, "") is None:
+    if step.fits(size_of(parcel)) and place(step, parcel, record, "") is None:
         record.accepted += 1
     else:
         step.drop(record, where, "full")

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from busway.bus import burial, names, records
 from busway.bus.bundles import count_of, decode_bundle, is_normal, is_plain
 from busway.bus.codec import Envelope, Kind, decode_message
-from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed, LayerUnavailable
+from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed
 from busway.bus.held import Held
 from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return
 from busway.bus.marks import Mark
@@ -94,12 +95,10 @@ class StoredReceiver(Receiver):
         request = _Request(
             operations, steps, returned, done, bool(channels), limit, now, wake_below, hold
         )
-        subscription = self._subscription
         try:
             return self._run(request)
         except StoreFull:
-            self._subscription = subscription
-            return self._run_full(request)
+            return self._run(request, room=0)  # what would add to it is refused
 
     def _listen_to(self, channels: tuple[str, ...]) -> None:
         for name in channels:
@@ -112,33 +111,45 @@ class StoredReceiver(Receiver):
         self._laned = any(policies.find(name)[1].ordering is not None for name in channels)
 
     def _run(self, request: _Request, room: int | None = None) -> Outcome:
-        operations, steps, returned, done, listening, limit, now, wake_below, hold = request
-        taken: list[_Taken] = []
-        count = place = 0
-        with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.plans, now, room)
-            refused: list[Refusal] = []
-            if steps:
-                refused = self._apply(step, operations, steps, self.name if wake_below else "")
-                if refused:
-                    done = ()  # their lanes go on when what belongs to them is sent
-            if returned:
-                put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
-            for delivery in done:
-                if delivery.lane:
-                    release(step, delivery.lane, delivery.id)
-            if limit:
-                taken, count = self._take(step, limit, now)
-            if taken or done or returned:
-                place = self._keep(step, done, returned, taken, hold=hold)
-            if listening:
-                # Lanes that were let go without being held may have brought new messages.
-                looked = count < limit and (hold or not self._laned)
-                self._register(step, wanted=limit > 0 and count < wake_below, nothing_left=looked)
-            step.finish()
+        subscription = self._subscription
+        self._held.remember()
+        try:
+            with self._layer.transaction() as store:
+                step = Transaction(store, self._layer.plans, request.now, room)
+                taken, place, refused = self._do(step, request)
+                step.finish()
+        except BaseException:
+            self._subscription = subscription
+            self._held.undo()
+            raise
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
-        return Outcome(self._deliver(taken, place, hold=hold) if taken else [], refused)
+        return Outcome(self._deliver(taken, place, hold=request.hold) if taken else [], refused)
+
+    def _do(self, step: Transaction, request: _Request) -> tuple[list[_Taken], int, list[Refusal]]:
+        """Do a whole exchange; returns what was taken, the place of its first, what was refused."""
+        operations, steps, returned, done, listening, limit, now, wake_below, hold = request
+        taken: list[_Taken] = []
+        refused: list[Refusal] = []
+        count = place = 0
+        if steps:
+            refused = self._apply(step, operations, steps, self.name if wake_below else "")
+            if refused:
+                done = ()  # their lanes go on when what belongs to them is sent
+        if returned:
+            put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
+        for delivery in done:
+            if delivery.lane:
+                release(step, delivery.lane, delivery.id)
+        if limit:
+            taken, count = self._take(step, limit, now)
+        if taken or done or returned:
+            place = self._keep(step, done, returned, taken, hold=hold)
+        if listening:
+            # Lanes that were let go without being held may have brought new messages.
+            looked = count < limit and (hold or not self._laned)
+            self._register(step, wanted=limit > 0 and count < wake_below, nothing_left=looked)
+        return taken, place, refused
 
     def _register(self, step: Transaction, *, wanted: bool, nothing_left: bool = False) -> None:
         """Bring this receiver onto the list of those to be woken, or off it.
@@ -156,18 +167,6 @@ class StoredReceiver(Receiver):
         self._subscription = name if wanted else ""
         if not nothing_left:
             step.pass_on(self._channels)
-
-    def _run_full(self, request: _Request) -> Outcome:
-        """Exchange on a store that turned out to be full: what would add to it is refused."""
-        with self._layer.transaction() as store:
-            raw = store.get(records.hold_key(self.name))
-            self._held.restore(records.decode_hold(raw) if raw else None)
-        try:
-            return self._run(request, room=0)
-        except StoreFull as error:
-            raise LayerUnavailable(
-                "the bus is full to the last page; make it larger ('size'), or add workers"
-            ) from error
 
     def _check_returned(self, returned: Sequence[Delivery]) -> None:
         for delivery in returned:
@@ -189,10 +188,7 @@ class StoredReceiver(Receiver):
         parcels = [item for item in steps if isinstance(item, Parcel)]
         fits = step.expect(parcels) if parcels else True
         for index, item in enumerate(steps):
-            if not isinstance(item, Parcel):
-                item(step)
-                continue
-            why = send(step, item, sender, fits=fits)
+            why = send(step, item, sender, fits=fits) if isinstance(item, Parcel) else item(step)
             if why is not None:
                 error = ChannelFull(why.channel, why.reason, why.limit)
                 refused.append(Refusal(index, operations[index], error))
@@ -336,7 +332,8 @@ class StoredReceiver(Receiver):
             return
         self._closed = True
         try:
-            self._settle()
+            with suppress(LayerClosed):  # then everything was settled with the layer
+                self._settle()
         finally:
             self._layer.forget(self.name)
             self._bell.close()

@@ -21,7 +21,7 @@ from busway.bus.parcels import notice
 from busway.bus.plans import Plans
 from busway.bus.receiver import StoredReceiver
 from busway.bus.sweep import SWEEP_SIZE, clear, count_messages, sweep
-from busway.bus.transaction import Store, Transaction
+from busway.bus.transaction import Store, StoreFull, Transaction
 
 SWEEP_INTERVAL = 5.0
 """Seconds between two looks of a process for what has expired or died."""
@@ -113,8 +113,12 @@ class StoredLayer(ChannelLayer):
         """Drop what has expired and settle what the dead have left, every few seconds."""
         self.next_sweep = now + SWEEP_INTERVAL
         self.bury()
-        with self.transaction() as store:
-            step = Transaction(store, self.plans, now)
-            self._swept = sweep(store, step, now, self._swept, SWEEP_SIZE)
-            step.finish()
+        try:
+            with self.transaction() as store:
+                step = Transaction(store, self.plans, now)
+                swept = sweep(store, step, now, self._swept, SWEEP_SIZE)
+                step.finish()
+        except StoreFull:
+            return  # what is taken meanwhile makes room
+        self._swept = swept
         self.ring(step.rings)

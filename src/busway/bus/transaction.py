@@ -10,7 +10,7 @@ from typing import Protocol
 
 from busway.bus import records
 from busway.bus.bundles import tie_all
-from busway.bus.errors import BusError
+from busway.bus.errors import LayerUnavailable
 from busway.bus.parcels import Parcel, size_of
 from busway.bus.plans import Plans
 from busway.bus.records import ChannelRecord, SubscriptionRecord
@@ -47,8 +47,13 @@ class Store(Protocol):
         """Return how many bytes there may be in all."""
 
 
-class StoreFull(BusError):
+class StoreFull(LayerUnavailable):
     """A transaction found no room in the store, and nothing of it was done."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the bus is full to the last page; make it larger ('size'), or add workers"
+        )
 
 
 class Transaction:
@@ -137,9 +142,8 @@ class Transaction:
             self._room += size
         return False
 
-    def fits(self, parcel: Parcel) -> bool:
-        """Say whether the store has room for one more parcel, and count it."""
-        size = size_of(parcel)
+    def fits(self, size: int) -> bool:
+        """Say whether the store has room for `size` more bytes, and count them."""
         if self._room is None:
             self._room = self.store.reserve(0)
         self._room -= size

@@ -4,14 +4,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import lmdb
 import pytest
 
-from busway.bus.errors import LayerUnavailable
+from busway.bus.errors import ChannelFull, LayerUnavailable
 from busway.bus.ipc import IPCChannelLayer
+from busway.bus.ipc.environment import StoreTransaction
 from busway.bus.ipc.processes import Presence
-from busway.bus.layer import Send
+from busway.bus.layer import Return, Send
+from busway.bus.transaction import StoreFull
 
 MIB = 1 << 20
 
@@ -112,6 +115,62 @@ def test_memory_is_refused_for_one_message_and_not_for_what_is_received(tmp_path
         outcome = receiver.exchange([Send("x", {"body": bytes(50_000)})], (), ["c0"], 1)
         assert [refusal.error.reason for refusal in outcome.refused] == ["memory"]
         assert [delivery.channel for delivery in outcome.deliveries] == ["c0"]
+    layer.close()
+
+
+def fill_with_memberships(layer: IPCChannelLayer) -> int:
+    for n in range(20_000):
+        try:
+            layer.group_add(f"group-{'x' * 60}-{n // 50}", f"web.q!{n:x}")
+        except ChannelFull:
+            return n
+    raise AssertionError("the bus has no limit")
+
+
+def test_memberships_leave_room_for_work_and_for_clearing_up(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    code = (
+        "import os, sys\n"
+        "from busway.bus.ipc import IPCChannelLayer as Layer\n"
+        f"layer = Layer(directory={str(tmp_path / 'bus')!r})\n"
+        "for n in range(8): layer.send('work', {'body': bytes(1500)})\n"
+        "receiver = layer.receiver()\n"
+        "receiver.exchange((), (), ['work'], 8, wake_below=1)\n"
+        "print('ready', flush=True); sys.stdin.read()\n"
+    )
+    peer = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with peer:
+        assert peer.stdout
+        assert peer.stdout.readline() == b"ready\n"
+        assert fill_with_memberships(layer) > 500
+        peer.kill()
+    layer.bury()
+    assert [layer.receive(["work"])[0] for _ in range(8)] == ["work"] * 8
+    other = IPCChannelLayer(directory=tmp_path / "bus")
+    layer.group_discard(f"group-{'x' * 60}-0", "web.q!0")
+    other.close()
+    layer.close()
+
+
+def test_a_transaction_that_finds_no_room_at_all_changes_nothing(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    layer.send("work", {"n": 1})
+    with layer.receiver() as receiver:
+        held = receiver.exchange((), (), ["work"], 1).deliveries
+        with pytest.MonkeyPatch.context() as patch:
+
+            def full(self: object, *_: object) -> NoReturn:
+                raise StoreFull
+
+            patch.setattr(StoreTransaction, "__enter__", full)
+            with pytest.raises(LayerUnavailable, match="full to the last page"):
+                receiver.exchange([Return(held[0])])
+            layer.tidy(0.0)
+            layer.bury()
+        receiver.exchange([Return(held[0])])
+        assert layer.receive(["work"]) == ("work", {"n": 1})
     layer.close()
 
 

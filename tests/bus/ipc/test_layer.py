@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import pytest
 
 from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer, directory
+from busway.bus.receiver import StoredReceiver
 from busway.bus.urls import open_layer
 
 MIB = 1 << 20
@@ -46,6 +49,31 @@ def test_a_url_with_a_path_or_an_unknown_option_is_refused(tmp_path: Path) -> No
         open_layer("ipc://chat/elsewhere")
     with pytest.raises(ConfigurationError, match="unknown option 'capcity'"):
         open_layer(f"ipc://chat?directory={tmp_path}/bus&capcity=7")
+
+
+def test_what_was_begun_is_not_handed_out_again_when_its_layer_closes(tmp_path: Path) -> None:
+    first, second = (IPCChannelLayer(directory=tmp_path / "bus", size=MIB) for _ in range(2))
+    for n in range(3):
+        first.send("work", {"n": n})
+    receiver = first.receiver()
+    receiver.begin(receiver.exchange((), (), ["work"], 3).deliveries[0])
+    first.close()
+    receiver.close()
+    assert [second.receive(["work"])[1] for _ in range(3)] == [{"n": 1}, {"n": 2}, None]
+    assert second.statistics("work").dropped == {"receiver died": 1}
+    second.close()
+
+
+def test_threads_that_ring_the_same_bell_all_reach_it(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+    ring = layer._ringer.ring
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(200):
+            with layer.receiver() as receiver:
+                names = [cast("StoredReceiver", receiver).name]
+                assert list(threads.map(lambda _, names=names: ring(names), range(3))) == [True] * 3
+                assert receiver.wait(5)
+    layer.close()
 
 
 def test_nothing_but_the_messages_stays_behind(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The IPC channel layer."""
 
+import logging
 import os
 import re
 import time
@@ -29,8 +30,10 @@ from busway.bus.ipc.processes import (
 )
 from busway.bus.marks import Mark
 from busway.bus.stored import StoredLayer
-from busway.bus.transaction import Store, Transaction
+from busway.bus.transaction import Store, StoreFull, Transaction
 from busway.bus.urls import LAYER_OPTIONS, query_options
+
+logger = logging.getLogger("busway.bus")
 
 DEFAULT_SIZE = 64 * 1024 * 1024
 MIN_SIZE = 1024 * 1024
@@ -141,8 +144,12 @@ class IPCChannelLayer(StoredLayer):
 
     def bury(self) -> None:
         """Find processes that have died and settle what they held."""
-        for process in dead_processes(self.directory):
-            self._settle(process)
+        try:
+            for process in dead_processes(self.directory):
+                self._settle(process)
+        except StoreFull as error:
+            # Whoever looks again in a while may find room.
+            logger.warning("cannot settle what a dead process held: %s", error)
 
     def _settle(self, process: str) -> None:
         with self.transaction() as store:
@@ -165,7 +172,7 @@ class IPCChannelLayer(StoredLayer):
                 return
             with opened.transaction() as store:
                 step = Transaction(store, self.plans, time.time())
-                bury(step, self.process, {})
+                bury(step, self.process, read_marks(self.directory, self.process))
                 step.finish()
             self._ringer.ring(dict.fromkeys(step.rings))
             self._ringer.close()

@@ -137,10 +137,17 @@ class Ringer:
         if len(self._connected) >= _CONNECTED:
             self._disconnect(next(iter(self._connected), ""))
         bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        bell.setblocking(False)
-        self._connected[receiver] = bell
-        bell.connect(self._bells + receiver)
-        return bell
+        try:
+            bell.setblocking(False)
+            bell.connect(self._bells + receiver)
+        except OSError:
+            bell.close()
+            raise
+        # Another thread may have been quicker; shown only when connected, it can be used at once.
+        kept = self._connected.setdefault(receiver, bell)
+        if kept is not bell:
+            bell.close()
+        return kept
 
     def _disconnect(self, receiver: str) -> None:
         bell = self._connected.pop(receiver, None)

@@ -157,6 +157,12 @@ class Bus:
         self._expects_soon = self._loop.time() < self._sent + _SOON
         self._begin_round()
 
+    def _expect_answers(self) -> None:
+        self._sent = self._loop.time()
+        if self._expects_soon and not self._spinning:
+            self._spinning = True
+            self._loop.call_soon(self._stay_awake)
+
     def _stay_awake(self) -> None:
         """Go round the loop until an answer has come, or it takes too long."""
         if self._looks:
@@ -186,16 +192,10 @@ class Bus:
         limit = self._limit if self._looks and not self._inbox else 0
         refused, deliveries = self._exchange(operations, sources, limit)
         if operations:
-            self._sent = self._loop.time()
-            if self._expects_soon and not self._spinning:
-                self._spinning = True
-                self._loop.call_soon(self._stay_awake)
+            self._expect_answers()
         if refused:
             self._put_back(refused, operations, sources)
-        for source in retried:
-            if not source.waiting and source in self._stalled:
-                self.abandon(source)
-                source.drained()
+        self._release(retried)
         for future in flushes:
             if not future.done():
                 future.set_result(None)
@@ -299,6 +299,13 @@ class Bus:
                 sources.append(source)
             taken.append(source)
         return taken
+
+    def _release(self, retried: Sequence[Source]) -> None:
+        """Let go on whoever has sent everything that was waiting."""
+        for source in retried:
+            if not source.waiting and source in self._stalled:
+                self.abandon(source)
+                source.drained()
 
     # -- what came ----------------------------------------------------------------------
 
