@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from threading import Lock
 from typing import Protocol
 
@@ -13,6 +14,9 @@ from busway.app.message import Message
 from busway.app.pace import Pace
 from busway.app.routing import Router
 from busway.bus.layer import ChannelLayer, Delivery
+
+IDLE = 5.0
+"""Seconds without a message after which a thread counts as idle."""
 
 
 class Takeover(Protocol):
@@ -39,10 +43,12 @@ class ConsumerThread:
         *,
         takeover: Takeover | None = None,
         watch: Callable[[], None] | None = None,
+        idle: Callable[[], None] | None = None,
     ) -> None:
         """Prepare to consume `channels`.
 
-        `takeover` runs async consumers; `watch` is called before a batch that may need a guard.
+        `takeover` runs async consumers; `watch` is called before a batch that may need a guard;
+        `idle` once when nothing has come for `IDLE` seconds.
         """
         self._layer = layer
         self._receiver = layer.receiver()
@@ -52,6 +58,9 @@ class ConsumerThread:
         self._pace = Pace()
         self._takeover = takeover
         self._watch = watch
+        self._idle = idle
+        self._idle_at = inf
+        """When `idle` is to be called, by `time.monotonic`."""
         self._lock = Lock()
         self._pending: deque[Delivery] = deque()
         """Messages of this batch that are not begun."""
@@ -128,6 +137,9 @@ class ConsumerThread:
         self._lock.release()
         try:
             self._receiver.wait(self._commits.patience())
+            if self._idle is not None and time.monotonic() >= self._idle_at:
+                self._idle_at = inf
+                self._idle()
         finally:
             self._lock.acquire()
 
@@ -145,7 +157,9 @@ class ConsumerThread:
             begun += 1
         self._started = 0.0
         if begun:
-            self._pace.measure(begun, time.monotonic() - started)
+            now = time.monotonic()
+            self._idle_at = now + IDLE
+            self._pace.measure(begun, now - started)
         if pending:
             self._commits.exchange(0, list(pending))
             pending.clear()

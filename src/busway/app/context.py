@@ -1,6 +1,7 @@
 """Where a send goes: the process's layer, or the outbox of the consumer that is running."""
 
 import os
+from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
 
@@ -36,6 +37,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.layer: ChannelLayer | None = None
+        self.open: Callable[[], ChannelLayer] | None = None
         self.lock = Lock()
 
 
@@ -57,8 +59,21 @@ def current_layer() -> ChannelLayer:
         with _process.lock:
             layer = _process.layer
             if layer is None:
-                layer = _process.layer = open_layer(os.environ.get("BUSWAY_LAYER", DEFAULT_URL))
+                layer = _process.layer = (_process.open or _open)()
     return layer
+
+
+def _open() -> ChannelLayer:
+    return open_layer(os.environ.get("BUSWAY_LAYER", DEFAULT_URL))
+
+
+def set_opener(opener: Callable[[], ChannelLayer] | None) -> None:
+    """Let `opener` open the process's layer at its first use, instead of BUSWAY_LAYER.
+
+    For frameworks with settings of their own. None: as before.
+    """
+    with _process.lock:
+        _process.open = opener
 
 
 def set_layer(layer: ChannelLayer | None) -> ChannelLayer | None:

@@ -1,11 +1,14 @@
 """The routes of a routing, flattened: one leaf for each, with the filters of all around it."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Protocol, runtime_checkable
 
 from busway.app.message import Message
 from busway.app.patterns import Filter, text_of
 from busway.app.targets import Consumer, Target, target_of
+
+Wrap = Callable[[Target], Target]
+"""Puts something around a consumer."""
 
 Found = tuple[Target, dict[str, Any]]
 """A consumer, and its keyword arguments for one message."""
@@ -35,6 +38,10 @@ class Leaf:
         self.target = target
         self._prefixes = prefixes
         self._filters = filters
+
+    def wrapped(self, wrap: Wrap) -> "Leaf":
+        """Return this leaf with its target wrapped."""
+        return Leaf(self._prefixes, self._filters, wrap(self.target) if self.target else None)
 
     def match(self, message: Message) -> Found | None:
         """Return the consumer of `message` and its keyword arguments, or None."""
@@ -72,10 +79,20 @@ class Leaf:
 class OwnLeaf(Leaf):
     """A route that asks an object of the user's."""
 
-    def __init__(self, prefixes: tuple[Filter, ...], custom: CustomRoute) -> None:
-        """Take the filters of the includes around it, and the object."""
+    def __init__(
+        self, prefixes: tuple[Filter, ...], custom: CustomRoute, wrap: Wrap | None = None
+    ) -> None:
+        """Take the filters of the includes around it, and the object.
+
+        `wrap` puts something around the consumers that it names.
+        """
         super().__init__(prefixes, (), None)
         self._custom = custom
+        self._wrap = wrap
+
+    def wrapped(self, wrap: Wrap) -> "OwnLeaf":
+        """See `Leaf.wrapped`."""
+        return OwnLeaf(self._prefixes, self._custom, wrap)
 
     def match(self, message: Message) -> Found | None:
         """See `Leaf.match`."""
@@ -89,4 +106,5 @@ class OwnLeaf(Leaf):
         if found is None:
             return None
         consumer, own = found
-        return target_of(consumer), arguments | own
+        target = target_of(consumer)
+        return self._wrap(target) if self._wrap else target, arguments | own

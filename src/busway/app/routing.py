@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from busway.app.defaults import defaults
-from busway.app.leaves import CustomRoute, Found, Leaf, OwnLeaf
+from busway.app.leaves import CustomRoute, Found, Leaf, OwnLeaf, Wrap
 from busway.app.loading import load
 from busway.app.message import Message
 from busway.app.patterns import Filter
@@ -119,8 +119,13 @@ def include(routing: Routing, **filters: str) -> Include:
 class Router:
     """A routing, made ready to match messages. Matching is thread-safe."""
 
-    def __init__(self, routing: Routing) -> None:
-        """Compile `routing`; raises `ConfigurationError` when something in it is wrong."""
+    def __init__(self, routing: Routing, *, wrap: Wrap | None = None) -> None:
+        """Compile `routing`; raises `ConfigurationError` when something in it is wrong.
+
+        `wrap` puts something around every consumer, for example what a framework does before
+        and after each.
+        """
+        self._wrap = wrap
         self._leaves: dict[str, list[Leaf]] = {}
         for item in _items(routing):
             self.add_route(item)
@@ -128,19 +133,26 @@ class Router:
     def add_route(self, added: AnyRoute) -> None:
         """Add a route behind the others. Not while a worker runs."""
         for channel, leaf in _as_item(added).leaves(()):
-            self._leaves.setdefault(channel, []).append(leaf)
+            found = leaf.wrapped(self._wrap) if self._wrap else leaf
+            self._leaves.setdefault(channel, []).append(found)
 
     @property
     def channels(self) -> frozenset[str]:
         """The channels that have a route."""
         return frozenset(self._leaves)
 
-    def check_default(self) -> None:
+    def check_default(self, http_consumer: AnyRoute | Consumer | None = None) -> None:
         """Add consumers for what interface servers send and no route names: see `defaults`.
 
-        For the only routing of a bus: a worker takes the messages of every channel in its
-        router, and then others never see them.
+        `http_consumer` answers requests; None: with 404. For the only routing of a bus: a worker
+        takes the messages of every channel in its router, and then others never see them.
         """
+        if http_consumer is not None and "http.request" not in self._leaves:
+            self.add_route(
+                http_consumer
+                if isinstance(http_consumer, RoutingItem | CustomRoute)
+                else route("http.request", http_consumer)
+            )
         for channel, consumer in defaults(self._leaves).items():
             self.add_route(Route([channel], consumer, {}))
 

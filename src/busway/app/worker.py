@@ -39,6 +39,7 @@ class Worker:
         only_channels: Sequence[str] = (),
         exclude_channels: Sequence[str] = (),
         ready: Callable[[], None] | None = None,
+        idle: Callable[[], None] | None = None,
     ) -> None:
         """Prepare to run.
 
@@ -51,6 +52,8 @@ class Worker:
             only_channels: globs; other channels are left to other workers. Empty: all.
             exclude_channels: globs; such channels are left to other workers.
             ready: called once, when the worker is about to take its first message.
+            idle: called in a consumer thread that has had nothing to do for some seconds, once
+                each time: to let go of what is held for the next message.
 
         Raises `ConfigurationError` for values out of range, when no channel is left, and when
         a consumer relies on an order that the layer does not keep.
@@ -65,6 +68,7 @@ class Worker:
         self._layer = layer
         self._router = router
         self._ready = ready
+        self._idle = idle
         self._concurrency = concurrency
         self._thread_count = threads
         self._guard = Guard()
@@ -135,6 +139,7 @@ class Worker:
                     threaded,
                     takeover=self._async,
                     watch=self._guard.watch,
+                    idle=self._idle,
                 )
                 for _ in range(self._thread_count)
             ]

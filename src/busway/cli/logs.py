@@ -36,16 +36,21 @@ class _Formatter(logging.Formatter):
         return f"{clock} {self._label} {text}"
 
 
+def log_handler(process: str) -> logging.Handler:
+    """Return what writes the log of this process, called `process`, to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(process, colour=_is_coloured(sys.stderr)))
+    return handler
+
+
 def configure_logging(process: str, verbosity: int = 1, access_log: str | None = None) -> None:
     """Send the log of this process, called `process`, to standard error.
 
     `verbosity` is an index of `LEVELS`. The access log goes to the file `access_log`, added at
     its end, or to standard output for "-"; None: nowhere.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(process, colour=_is_coloured(sys.stderr)))
     # Libraries have their say when something is wrong; their details help nobody here.
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[log_handler(process)], force=True)
     logging.getLogger("busway").setLevel(LEVELS[verbosity])
     access = logging.getLogger("busway.access")
     access.propagate = False

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from busway.bus.layer import ChannelLayer
 from busway.cli import options
 from busway.cli.command import command
 from busway.cli.loading import open_shared_layer
@@ -32,14 +33,22 @@ def web(**values: Any) -> None:
     Workers that take its messages are started with `busway worker`, here or, with a layer that
     reaches there, on other machines.
     """
-    # uvicorn starts slowly, and `serve` needs only what else is in this module.
-    from busway.interfaces.web import server  # noqa: PLC0415
-
     if values["lifeline_fd"] is not None:
         hold_lifeline(values["lifeline_fd"])
     configure_logging(values["process_name"] or "web", values["verbosity"], values["access_log"])
-    settings = options.web_options(values)
-    with closing(open_shared_layer(values["layer"], "web")) as layer:
+    serve_web(open_shared_layer(values["layer"], "web"), values)
+
+
+def serve_web(layer: ChannelLayer, values: dict[str, Any]) -> None:
+    """Serve until SIGTERM with the options of `busway web`; then `layer` is closed.
+
+    Raises `ConfigurationError` for an option out of range, or when it is not possible to listen.
+    """
+    # uvicorn starts slowly, and `serve` needs only what else is in this module.
+    from busway.interfaces.web import server  # noqa: PLC0415
+
+    with closing(layer):
+        settings = options.web_options(values)
         sock = listen(values)[0]
         url = url_of(values, sock)
         try:
@@ -56,7 +65,7 @@ def web(**values: Any) -> None:
 def _begin(values: dict[str, Any], url: str) -> None:
     """Tell whoever waits that connections are accepted now."""
     if values["ready_fd"] is None:
-        logger.info("ready on %s; workers are started with 'busway worker'", url)
+        logger.info("ready on %s; workers are started on their own", url)
     else:
         announce_ready(values["ready_fd"])
 

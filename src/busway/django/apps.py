@@ -1,0 +1,23 @@
+"""The Django application `busway.django`."""
+
+from django.apps import AppConfig
+from django.core import checks
+
+from busway.app.context import set_opener
+from busway.django import database
+from busway.django.checks import check_channel_layers
+from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
+
+
+class BuswayConfig(AppConfig):
+    """Makes the default channel layer of the settings the process's."""
+
+    name = "busway.django"
+    label = "busway"
+    verbose_name = "Busway"
+
+    def ready(self) -> None:
+        """Connect everything; no layer is opened before it is used."""
+        checks.register(check_channel_layers)
+        set_opener(lambda: channel_layers[DEFAULT_CHANNEL_LAYER])
+        database.connect()

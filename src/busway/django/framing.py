@@ -1,0 +1,38 @@
+"""What happens around each consumer: the signals that it starts and has finished."""
+
+from collections.abc import Callable
+from typing import Any
+
+from busway.app.message import Message
+from busway.app.targets import Target
+from busway.app.worker import Worker
+from busway.django.signals import consumer_finished, consumer_started
+
+
+def unframed(consumer: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a consumer that sees to everything itself, as views do with Django's own signals."""
+    consumer.is_unframed = True  # type: ignore[attr-defined]
+    return consumer
+
+
+def framed(target: Target) -> Target:
+    """Return a target with the signals around its consumer."""
+    consumer, name = target.consumer, target.name
+    if getattr(consumer, "is_unframed", False):
+        return target
+
+    def consume(message: Message, **kwargs: Any) -> Any:
+        consumer_started.send(Worker, message=message, consumer=name)
+        try:
+            return consumer(message, **kwargs)
+        finally:
+            consumer_finished.send(Worker, message=message, consumer=name)
+
+    async def aconsume(message: Message, **kwargs: Any) -> None:
+        await consumer_started.asend(Worker, message=message, consumer=name)
+        try:
+            await consumer(message, **kwargs)
+        finally:
+            await consumer_finished.asend(Worker, message=message, consumer=name)
+
+    return target._replace(consumer=aconsume if target.is_async else consume)

@@ -1,0 +1,223 @@
+"""The channel layers of a project: what CHANNEL_LAYERS in the settings says.
+
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "busway.bus.ipc.IPCChannelLayer",  # or "URL": "ipc://name?capacity=200"
+            "CONFIG": {"capacity": 200},
+            "ROUTING": "project.routing.channel_routing",
+        },
+    }
+
+Without a BACKEND or URL the layer is the IPC layer, named after the project.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from importlib import import_module
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from busway.app.loading import load
+from busway.app.routing import Router
+from busway.bus.errors import ConfigurationError
+from busway.bus.ipc import IPCChannelLayer
+from busway.bus.layer import ChannelLayer
+from busway.bus.memory import MemoryChannelLayer
+from busway.bus.urls import open_layer
+from busway.django.framing import framed
+
+DEFAULT_CHANNEL_LAYER = "default"
+"""The alias that is used where none is given."""
+
+_KEYS = frozenset({"BACKEND", "URL", "CONFIG", "TEST_CONFIG", "ROUTING"})
+
+MOVED = {
+    "asgi_ipc.IPCChannelLayer": "busway.bus.ipc.IPCChannelLayer",
+    "asgiref.inmemory.ChannelLayer": "busway.bus.memory.MemoryChannelLayer",
+    "channels.layers.InMemoryChannelLayer": "busway.bus.memory.MemoryChannelLayer",
+}
+"""Backends of other systems, and what stands in their place."""
+
+
+class ChannelLayers:
+    """The layers and routers by their aliases, each made when it is first used. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._layers: dict[str, ChannelLayer] = {}
+        self._routers: dict[str, Router] = {}
+
+    @property
+    def configs(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the settings say of each alias, a URL spelled out."""
+        given = getattr(settings, "CHANNEL_LAYERS", None) or {DEFAULT_CHANNEL_LAYER: {}}
+        if not isinstance(given, Mapping):
+            raise ConfigurationError(
+                f"CHANNEL_LAYERS is {given!r}, expected a dict of alias → options"
+            )
+        return {alias: _spelled_out(alias, config) for alias, config in given.items()}
+
+    def __getitem__(self, alias: str) -> ChannelLayer:
+        layer = self._layers.get(alias)
+        if layer is None:
+            with self._lock:
+                layer = self._layers.get(alias)
+                if layer is None:
+                    layer = self._layers[alias] = self.make(alias)
+        return layer
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in self.configs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.configs)
+
+    def make(self, alias: str, *, test: bool = False) -> ChannelLayer:
+        """Return a new layer as the settings describe it; with `test`, by its TEST_CONFIG.
+
+        Raises `ConfigurationError` when it is not described, or wrongly.
+        """
+        config = self._config(alias)
+        options = config.get("TEST_CONFIG" if test else "CONFIG", {})
+        if "URL" in config:
+            return open_layer(config["URL"])
+        if "BACKEND" not in config:
+            return IPCChannelLayer(**{"name": project_name(), **options})
+        layer = _backend(alias, config["BACKEND"])(**options)
+        if not isinstance(layer, ChannelLayer):
+            raise ConfigurationError(
+                f"CHANNEL_LAYERS[{alias!r}]: {config['BACKEND']!r} is no ChannelLayer"
+            )
+        return layer
+
+    def router(self, alias: str = DEFAULT_CHANNEL_LAYER) -> Router:
+        """Return the router of a layer: its ROUTING, without the defaults of a worker.
+
+        Raises `ConfigurationError` when the routing cannot be used.
+        """
+        with self._lock:
+            router = self._routers.get(alias)
+            if router is None:
+                routing = self._config(alias).get("ROUTING", [])
+                router = self._routers[alias] = Router(routing, wrap=framed)
+            return router
+
+    def set(self, alias: str, layer: ChannelLayer | None) -> ChannelLayer | None:
+        """Put `layer` in place of the one that `alias` stands for; returns that.
+
+        None: the one of the settings, made anew when it is needed. For tests.
+        """
+        with self._lock:
+            before = self._layers.pop(alias, None)
+            if layer is not None:
+                self._layers[alias] = layer
+            return before
+
+    def set_router(self, alias: str, router: Router | None) -> Router | None:
+        """Put `router` in place of the one that `alias` has; returns that. None: as in `set`."""
+        with self._lock:
+            before = self._routers.pop(alias, None)
+            if router is not None:
+                self._routers[alias] = router
+            return before
+
+    def make_test_backend(self, alias: str) -> ChannelLayer:
+        """Return a new layer by the TEST_CONFIG of `alias`, for tests with real processes.
+
+        Raises `ConfigurationError` when there is no TEST_CONFIG.
+        """
+        if "TEST_CONFIG" not in self._config(alias):
+            raise ConfigurationError(
+                f"CHANNEL_LAYERS[{alias!r}] has no TEST_CONFIG; add one, so that tests "
+                "do not meet the messages of a running site"
+            )
+        return self.make(alias, test=True)
+
+    def close(self) -> None:
+        """Close all layers that were made, and forget the routers."""
+        with self._lock:
+            while self._layers:
+                self._layers.popitem()[1].close()
+            self._routers.clear()
+
+    def _config(self, alias: str) -> Mapping[str, Any]:
+        try:
+            return self.configs[alias]
+        except KeyError:
+            raise ConfigurationError(
+                f"there is no channel layer {alias!r}; CHANNEL_LAYERS has "
+                + ", ".join(map(repr, self.configs))
+            ) from None
+
+
+channel_layers = ChannelLayers()
+"""The layers of this process."""
+
+
+def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer:
+    """Return a layer of the settings: `channel_layers[alias]`."""
+    return channel_layers[alias]
+
+
+def is_local(layer: ChannelLayer) -> bool:
+    """Tell whether only this process can use `layer`."""
+    return isinstance(layer, MemoryChannelLayer)
+
+
+def project_name() -> str:
+    """Return the name of the project's bus: that of its settings' package, and where it is."""
+    module = settings.SETTINGS_MODULE or "busway"
+    name = module.partition(".")[0]
+    try:
+        found = inspect.getsourcefile(import_module(name)) or ""
+    except (ImportError, TypeError):
+        found = ""
+    place = str(Path(found).resolve().parent) if found else str(Path.cwd())
+    mark = blake2b(place.encode(), digest_size=4).hexdigest()
+    return f"{re.sub('[^A-Za-z0-9_.-]', '-', name)[:30]}-{mark}"
+
+
+def _spelled_out(alias: str, config: object) -> Mapping[str, Any]:
+    if isinstance(config, str):
+        return {"URL": config}
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(
+            f"CHANNEL_LAYERS[{alias!r}] is {config!r}, expected a URL or a dict of "
+            + ", ".join(sorted(_KEYS))
+        )
+    unknown = sorted(set(config) - _KEYS)
+    if unknown:
+        raise ConfigurationError(
+            f"CHANNEL_LAYERS[{alias!r}] has {unknown[0]!r}; known are " + ", ".join(sorted(_KEYS))
+        )
+    if "URL" in config and ("BACKEND" in config or "CONFIG" in config):
+        raise ConfigurationError(
+            f"CHANNEL_LAYERS[{alias!r}] has a URL and a BACKEND or CONFIG; "
+            "options belong into the URL then, as in ipc://name?capacity=200"
+        )
+    return config
+
+
+def _backend(alias: str, path: str) -> Any:
+    try:
+        return load(path)
+    except ConfigurationError as error:
+        hint = MOVED.get(path)
+        remedy = f"use {hint!r}" if hint else "give the dotted path of a ChannelLayer, or a URL"
+        raise ConfigurationError(
+            f"CHANNEL_LAYERS[{alias!r}]: BACKEND {path!r} cannot be used: {error}; {remedy}"
+        ) from error
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "CHANNEL_LAYERS":
+        channel_layers.close()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,63 @@
+"""`manage.py runweb`: an interface server."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from django.core.management.base import BaseCommand
+
+from busway.cli import options
+from busway.cli.command import Command as Line
+from busway.cli.command import Option
+from busway.cli.web import serve_web
+from busway.django.layers import DEFAULT_CHANNEL_LAYER
+from busway.django.management.processes import begin, shared_layer
+
+_DJANGO: tuple[Option, ...] = (
+    Option("--settings", section="Django", metavar="MODULE", help="The settings to use."),
+    Option("--pythonpath", section="Django", metavar="DIRECTORY", help="Where projects are."),
+    Option(
+        "--layer", section="Processes", default=DEFAULT_CHANNEL_LAYER, show_default=True,
+        metavar="ALIAS", help="The channel layer: its alias in CHANNEL_LAYERS.",
+    ),
+)  # fmt: skip
+
+
+class Command(BaseCommand):
+    """See `help`; the options are those of `busway web`."""
+
+    help = (
+        "Runs an interface server alone: HTTP and WebSocket on one side, a channel layer on the "
+        "other. Workers are started with runworker. Origins of WebSockets are checked by them."
+    )
+
+    def run_from_argv(self, argv: Sequence[str]) -> None:
+        """Read the options of `busway web` besides Django's."""
+        line = Line(
+            name="runweb",
+            callback=serve,
+            help=self.help,
+            params=list[click.Parameter](
+                [
+                    *options.LISTEN,
+                    *options.WEB,
+                    *_DJANGO,
+                    *options.COMMON,
+                    *options.SUPERVISED,
+                ]
+            ),
+        )
+        line.main(args=list(argv[2:]), prog_name=f"{argv[0]} {argv[1]}")
+
+    def handle(self, *_: Any, **values: Any) -> None:
+        """Serve with the options that are given by name."""
+        serve(**values)
+
+
+def serve(**values: Any) -> None:
+    """Serve until SIGTERM."""
+    begin(values, "web")
+    layer = shared_layer(values["layer"], "runweb")
+    # Workers know ALLOWED_HOSTS.
+    origins = values.get("allowed_origins") or ("*",)
+    serve_web(layer, values | {"allowed_origins": origins})

@@ -1,0 +1,177 @@
+"""Django's request, made of an `http.request` message."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, cast
+
+from django.conf import settings
+from django.http import HttpRequest, QueryDict, parse_cookie
+from django.utils.functional import cached_property
+
+from busway.app.exceptions import RequestAborted, RequestTimeout, ResponseLater
+from busway.app.message import Message
+from busway.app.streaming import TIMEOUT, body_chunks
+
+
+class AsgiRequest(HttpRequest):
+    """A request that came over the bus.
+
+    `message` is the message, `reply_channel` the channel that the response goes to: a view that
+    keeps it and raises `AsgiRequest.ResponseLater` lets others answer.
+    """
+
+    body_receive_timeout = TIMEOUT
+    """Seconds to wait for the next part of a body."""
+
+    ResponseLater = ResponseLater
+
+    def __init__(self, message: Message) -> None:
+        """Take an `http.request` message. Nothing is waited for: a body is read when it is used."""
+        # `HttpRequest.__init__` would make what is made here when it is first used.
+        content = message.content
+        self.resolver_match = None
+        self.message = message
+        self.reply_channel = message.reply_channel
+        self.script_name: str = (settings.FORCE_SCRIPT_NAME or content.get("root_path", "")).rstrip(
+            "/"
+        )
+        path: str = content["path"]
+        # Servers and proxies differ in whether the path has the prefix.
+        self.path_info = path.removeprefix(self.script_name) or "/"
+        self.path = f"{self.script_name}{self.path_info}"
+        self.method = content["method"].upper()
+        self.META = self._meta(content)
+        self._set_content_type_params(self.META)  # type: ignore[attr-defined]  # missing in stubs
+        self._post_parse_error = False
+        self._read_started = False
+        if "body_channel" in content:
+            self._stream: Any = BodyStream(message, self.body_receive_timeout)
+        else:
+            self._stream = BytesIO(content.get("body", b""))
+
+    def _meta(self, content: dict[str, Any]) -> dict[str, Any]:
+        meta: dict[str, Any] = {
+            "REQUEST_METHOD": self.method,
+            "QUERY_STRING": content.get("query_string", b"").decode("latin-1"),
+            "SCRIPT_NAME": self.script_name,
+            "PATH_INFO": self.path_info,
+            "SERVER_PROTOCOL": f"HTTP/{content.get('http_version', '1.1')}",
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+        }
+        client, server = content.get("client"), content.get("server")
+        if client:
+            meta["REMOTE_ADDR"] = meta["REMOTE_HOST"] = client[0]
+            meta["REMOTE_PORT"] = client[1]
+        meta["SERVER_NAME"], meta["SERVER_PORT"] = (
+            (server[0], str(server[1])) if server else ("unknown", "0")
+        )
+        for name, value in content.get("headers", ()):
+            key = _meta_key(name)
+            text = value.decode("latin-1")
+            # The same header again: RFC 9110, section 5.3; cookies: RFC 6265, section 5.4.
+            joint = "; " if key == "HTTP_COOKIE" else ","
+            meta[key] = f"{meta[key]}{joint}{text}" if key in meta else text
+        return meta
+
+    def _get_scheme(self) -> str:
+        return cast("str", self.message.content.get("scheme") or "http")
+
+    @cached_property
+    def GET(self) -> QueryDict:  # type: ignore[override]  # noqa: N802  (Django's name)
+        """The parameters of the query."""
+        return QueryDict(self.message.content.get("query_string", b""))
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
+        """The cookies."""
+        return parse_cookie(self.META.get("HTTP_COOKIE", ""))
+
+    def _get_post(self) -> QueryDict:
+        if not hasattr(self, "_post"):
+            self._load_post_and_files()
+        return self._post
+
+    def _set_post(self, post: QueryDict) -> None:
+        self._post = post
+
+    def _get_files(self) -> Any:
+        if not hasattr(self, "_files"):
+            self._load_post_and_files()
+        return self._files  # type: ignore[attr-defined]  # Django sets it
+
+    POST = property(_get_post, _set_post)
+    FILES = property(_get_files)
+
+    @property
+    def failure(self) -> RequestTimeout | RequestAborted | None:
+        """Why the body could not be read to its end, if so."""
+        return self._stream.failure if isinstance(self._stream, BodyStream) else None
+
+
+class BodyStream:
+    """A body that comes in parts, as a file to read once: no more than a window is in memory."""
+
+    def __init__(self, message: Message, timeout: float) -> None:
+        """Read the body of `message`; `timeout` is how many seconds one part may take."""
+        self._chunks: Iterator[bytes] = body_chunks(message, timeout=timeout)
+        self._left = b""
+        self.failure: RequestTimeout | RequestAborted | None = None
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return up to `size` bytes, less only at the end; -1 or None: everything.
+
+        Raises `RequestTimeout` and `RequestAborted`.
+        """
+        if size is None or size < 0:
+            whole = [self._left, *iter(self._next, b"")]
+            self._left = b""
+            return b"".join(whole)
+        parts: list[bytes] = []
+        while size:
+            chunk = self._left or self._next()
+            if not chunk:
+                break
+            parts.append(chunk[:size])
+            self._left = chunk[size:]
+            size -= len(parts[-1])
+        return b"".join(parts)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Return the next line, or its first `size` bytes."""
+        limit = -1 if size is None else size
+        line = b""
+        while b"\n" not in line and (limit < 0 or len(line) < limit):
+            chunk = self._left or self._next()
+            if not chunk:
+                break
+            self._left = b""
+            line += chunk
+        end = line.find(b"\n") + 1 or len(line)
+        end = end if limit < 0 else min(end, limit)
+        self._left = line[end:] + self._left
+        return line[:end]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def close(self) -> None:
+        """Read no more."""
+        self._left = b""
+        self._chunks = iter(())
+
+    def _next(self) -> bytes:
+        try:
+            return next(self._chunks, b"")
+        except (RequestTimeout, RequestAborted) as error:
+            self.failure = error
+            raise
+
+
+@lru_cache(maxsize=1024)
+def _meta_key(name: bytes) -> str:
+    """Return the key of a header in META."""
+    if name in (b"content-length", b"content-type"):
+        return name.decode().upper().replace("-", "_")
+    return "HTTP_" + name.decode("latin-1").upper().replace("-", "_")

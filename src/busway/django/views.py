@@ -1,0 +1,105 @@
+"""The consumer that answers `http.request` with Django's views."""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.handlers.asgi import get_script_prefix
+from django.urls import Resolver404, URLPattern, URLResolver, get_resolver
+from django.utils.functional import cached_property
+
+from busway.app.message import Message
+from busway.django.framing import unframed
+from busway.django.handler import AsgiHandler, AsyncAsgiHandler
+
+
+class ViewConsumer:
+    """Dispatches requests to Django's views; the default for `http.request`.
+
+    In a routing: `route("http.request", ViewConsumer())`.
+    """
+
+    handler_class: type[AsgiHandler] = AsgiHandler
+    is_unframed = True  # Django has signals of its own around requests
+
+    @cached_property
+    def handler(self) -> AsgiHandler:
+        """The handler; the middleware is loaded when it is first used."""
+        return self.handler_class()
+
+    def __call__(self, message: Message) -> None:
+        """Answer `message`."""
+        self.handler(message)
+
+
+class Views:
+    """A route for `http.request`: async views run on the worker's event loop, others in its thread.
+
+    It looks at the URL before the middleware does; a middleware that changes the path or the
+    urlconf of a request does not change where its view runs.
+    """
+
+    def __init__(self, consumer: ViewConsumer | None = None) -> None:
+        """Take the consumer for what is not async; None: a `ViewConsumer`."""
+        self._consumer = consumer or ViewConsumer()
+
+    @cached_property
+    def _handle(self) -> Callable[[Message], Any]:
+        return unframed(_Handle(AsyncAsgiHandler()))
+
+    def channel_names(self) -> Collection[str]:
+        """See `busway.app.leaves.CustomRoute`."""
+        return ["http.request"]
+
+    def match(self, message: Message) -> tuple[Callable[..., Any], dict[str, Any]]:
+        """See `busway.app.leaves.CustomRoute`."""
+        return (self._handle if _is_async(message) else self._consumer), {}
+
+
+class _Handle:
+    """Answers requests on the event loop."""
+
+    def __init__(self, handler: AsyncAsgiHandler) -> None:
+        self._handler = handler
+
+    async def __call__(self, message: Message) -> None:
+        await self._handler.handle(message)
+
+
+def view_route(consumer: ViewConsumer | None = None) -> Views | ViewConsumer:
+    """Return what answers `http.request`: the simple consumer if no view of the project is async.
+
+    Then a worker needs no event loop.
+    """
+    consumer = consumer or ViewConsumer()
+    return Views(consumer) if has_async_views() else consumer
+
+
+def has_async_views() -> bool:
+    """Tell whether ROOT_URLCONF has views that are `async def`."""
+    return any(map(_is_async_view, _callbacks(get_resolver().url_patterns)))
+
+
+def _callbacks(patterns: Collection[URLPattern | URLResolver]) -> Iterator[Callable[..., Any]]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _callbacks(pattern.url_patterns)
+        elif pattern.callback is not None:
+            yield pattern.callback
+
+
+def _is_async_view(callback: Callable[..., Any]) -> bool:
+    view_class = getattr(callback, "view_class", None)
+    if view_class is not None:
+        return bool(view_class.view_is_async)
+    return inspect.iscoroutinefunction(callback)
+
+
+def _is_async(message: Message) -> bool:
+    prefix = get_script_prefix(message.content).rstrip("/")
+    path = message.content["path"].removeprefix(prefix) or "/"
+    try:
+        return _is_async_view(get_resolver(settings.ROOT_URLCONF).resolve(path).func)
+    except Resolver404:
+        return False
