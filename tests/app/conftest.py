@@ -5,8 +5,18 @@ from collections.abc import Iterator
 import pytest
 
 from app.harness import Peer
+from busway.app.context import set_layer, set_opener
 from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+
+
+@pytest.fixture(autouse=True)
+def no_framework() -> Iterator[None]:
+    """Let no framework that other tests use say what the current layer is."""
+    opener, layer = set_opener(None), set_layer(None)
+    yield
+    set_opener(opener)
+    set_layer(layer)
 
 
 @pytest.fixture

@@ -67,13 +67,17 @@ def _open() -> ChannelLayer:
     return open_layer(os.environ.get("BUSWAY_LAYER", DEFAULT_URL))
 
 
-def set_opener(opener: Callable[[], ChannelLayer] | None) -> None:
-    """Let `opener` open the process's layer at its first use, instead of BUSWAY_LAYER.
+Opener = Callable[[], ChannelLayer]
 
-    For frameworks with settings of their own. None: as before.
+
+def set_opener(opener: Opener | None) -> Opener | None:
+    """Let `opener` open the process's layer at its first use, and return the one before it.
+
+    For frameworks with settings of their own. None: the layer is that of BUSWAY_LAYER.
     """
     with _process.lock:
-        _process.open = opener
+        before, _process.open = _process.open, opener
+    return before
 
 
 def set_layer(layer: ChannelLayer | None) -> ChannelLayer | None:
