@@ -1,4 +1,7 @@
-"""What happens around each consumer: the signals that it starts and has finished."""
+"""What happens around each consumer: the signals that it starts and has finished.
+
+Endings of the project's own (`ChannelSocketException`) run here, before the second.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 from busway.app.message import Message
 from busway.app.targets import Target
 from busway.app.worker import Worker
+from busway.django.exceptions import ChannelSocketException
 from busway.django.signals import consumer_finished, consumer_started
 
 
@@ -25,6 +29,8 @@ def framed(target: Target) -> Target:
         consumer_started.send(Worker, message=message, consumer=name)
         try:
             return consumer(message, **kwargs)
+        except ChannelSocketException as ending:
+            return ending.run(message)
         finally:
             consumer_finished.send(Worker, message=message, consumer=name)
 
@@ -32,6 +38,8 @@ def framed(target: Target) -> Target:
         await consumer_started.asend(Worker, message=message, consumer=name)
         try:
             await consumer(message, **kwargs)
+        except ChannelSocketException as ending:
+            ending.run(message)
         finally:
             await consumer_finished.asend(Worker, message=message, consumer=name)
 

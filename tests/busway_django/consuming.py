@@ -1,0 +1,44 @@
+"""Consumers called as a worker calls them, and what they send."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from busway.app.calling import Caller
+from busway.app.commits import Counts
+from busway.app.message import Message
+from busway.app.routing import Routing
+from busway.bus.layer import ChannelLayer, GroupSend, Operation, Send
+from busway.django.routing import Router
+
+REPLY = "web.test!1"
+
+
+class Consumption:
+    """Has messages consumed by a routing; counts how that ended."""
+
+    def __init__(self, layer: ChannelLayer, routing: Routing) -> None:
+        self.layer = layer
+        self.counts = Counts()
+        self.router = Router(routing)
+        self._caller = Caller(layer, self.router, self.counts)
+
+    def __call__(self, channel: str, /, **content: Any) -> list[Operation]:
+        """Return what is sent because of a message."""
+        found = {"reply_channel": REPLY, "path": "/", **content}
+        call = self._caller.find(Message(found, channel, self.layer))
+        if isinstance(call, list):
+            return call
+        if call.target.is_async:
+            return asyncio.run(self._acall(call))
+        return self._caller.call(call)
+
+    async def _acall(self, call: Any) -> list[Operation]:
+        return await asyncio.create_task(self._caller.acall(call))
+
+
+def contents(operations: Iterable[Operation]) -> list[Any]:
+    """Return the contents that are sent, JSON in their text decoded."""
+    sent = [one.message for one in operations if isinstance(one, Send | GroupSend)]
+    return [json.loads(one["text"]) if "text" in one else one for one in sent]
