@@ -21,3 +21,7 @@ class BuswayConfig(AppConfig):
         checks.register(check_channel_layers)
         set_opener(lambda: channel_layers[DEFAULT_CHANNEL_LAYER])
         database.connect()
+        # Models may be imported now, not before.
+        from busway.django.binding.registry import register_waiting  # noqa: PLC0415
+
+        register_waiting()

@@ -11,7 +11,6 @@ from busway.app.context import held_by
 from busway.app.exceptions import DenyConnection
 from busway.app.message import Message
 from busway.app.targets import Consumer
-from busway.django.channels import Channel
 from busway.django.exceptions import SendNotAvailableOnDemultiplexer
 from busway.django.generic.base import Consume
 from busway.django.generic.multiplexer import WebsocketMultiplexer
@@ -45,9 +44,7 @@ class Streams(SocketOptions):
 
     def multiplexer(self, stream: str) -> WebsocketMultiplexer:
         """Return what sends to this socket on `stream`."""
-        message = self.message
-        reply = Channel(message.reply_to().name, channel_layer=message.channel_layer)
-        return self.multiplexer_class(stream, reply)
+        return self.multiplexer_class(stream, self.message.reply_to())
 
     def _wanting(self, message: Message) -> list[tuple[str, Stream]]:
         return [(name, stream) for name, stream in self._streams.items() if stream.wants(message)]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from busway.app.channels import Channel, Group
 from busway.app.frames import closing, frame
-from busway.django.channels import Channel, Group
 from busway.django.encoding import encode_json
 
 
