@@ -119,6 +119,22 @@ def test_what_no_browser_reads_is_refused() -> None:
         Dates.encode_json({"x": float("nan")})
 
 
+def test_receive_is_given_what_the_frame_has(layer: ChannelLayer) -> None:
+    class Texts(WebsocketConsumer):
+        def receive(self, text: str) -> None:
+            self.send(text)
+
+    class AsyncTexts(AsyncWebsocketConsumer):
+        async def receive(self, text: str) -> None:
+            await self.send(text)
+
+    for consumer in (Texts, AsyncTexts):
+        consume = Consumption(layer, [consumer.as_route()])
+        assert contents(consume("websocket.receive", text="1")) == [1]
+        consume("websocket.receive", bytes=b"")
+        assert consume.counts.failed == 1
+
+
 def test_close_takes_true_as_in_channels_1(layer: ChannelLayer) -> None:
     class Closing(WebsocketConsumer):
         def receive(self, *_: Any, **__: Any) -> None:

@@ -22,7 +22,7 @@ from busway.django.binding.fields import parse, value_of, writable
 class WebsocketBinding(Binding):
     """Binds a model to a stream."""
 
-    encoder: ClassVar[JSONEncoder] = DjangoJSONEncoder(allow_nan=False)
+    encoder: ClassVar[JSONEncoder] = DjangoJSONEncoder(allow_nan=False, separators=(",", ":"))
     """Writes what is sent."""
 
     @classmethod

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from busway.app import async_consumers, consumers
+from busway.app.message import Message
 from busway.django.encoding import encode_json
 from busway.django.generic.base import BaseConsumer, Consume, decorator
 
@@ -72,6 +73,10 @@ class DjangoJson:
 class WebsocketConsumer(Socket, consumers.WebsocketConsumer):
     """Handles WebSockets. Override `connect`, `receive` and `disconnect`."""
 
+    def raw_receive(self, message: Message, **kwargs: Any) -> None:
+        """Unpack a frame for `receive`, which is given `text` or `bytes`, as in Channels 1."""
+        self.receive(**data_of(message), **kwargs)
+
 
 class JsonWebsocketConsumer(DjangoJson, Socket, consumers.JsonWebsocketConsumer):
     """Handles WebSockets whose frames are JSON. Override `connect`, `receive`, `disconnect`."""
@@ -80,11 +85,21 @@ class JsonWebsocketConsumer(DjangoJson, Socket, consumers.JsonWebsocketConsumer)
 class AsyncWebsocketConsumer(AsyncSocket, async_consumers.AsyncWebsocketConsumer):
     """Handles WebSockets. Override `connect`, `receive` and `disconnect`."""
 
+    async def raw_receive(self, message: Message, **kwargs: Any) -> None:
+        """Unpack a frame for `receive`, which is given `text` or `bytes`, as in Channels 1."""
+        await self.receive(**data_of(message), **kwargs)
+
 
 class AsyncJsonWebsocketConsumer(
     DjangoJson, AsyncSocket, async_consumers.AsyncJsonWebsocketConsumer
 ):
     """Handles WebSockets whose frames are JSON. Override `connect`, `receive`, `disconnect`."""
+
+
+def data_of(message: Message) -> dict[str, Any]:
+    """Return the data of a frame by its key, "text" or "bytes"."""
+    key = "bytes" if message.get("text") is None else "text"
+    return {key: message.get(key)}
 
 
 def close_code(code: bool | int | None, status: bool | int | None) -> int | None:
