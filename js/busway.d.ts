@@ -94,7 +94,7 @@ export class WebSocketBridge extends EventTarget {
   connect(url?: string | URL, protocols?: string | string[], options?: Options): void;
 
   /** Call `callback` with every message that no stream's callback gets. */
-  listen(callback: Callback | null): void;
+  listen(callback?: Callback | null): void;
 
   /** Call `callback` with the messages of `stream`. */
   demultiplex(stream: string, callback: Callback): void;

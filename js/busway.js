@@ -70,7 +70,7 @@ export class WebSocketBridge extends EventTarget {
   }
 
   /** Call `callback(action, streamName)` with every message that no stream's callback gets. */
-  listen(callback) {
+  listen(callback = null) {
     this.#listener = callback;
   }
 
