@@ -27,16 +27,16 @@ _NOTHING = "\N{EN DASH}"
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
 _HOW = """\
-Every contestant runs on its own, on the loopback interface, with one server process; Busway has
-one worker process beside it, Channels 4 has a Redis server for groups. Django sites have two
-processes that run views, Busway an interface server beside them, servers of ASGI one process. The
-load generator is a process of its own on the same machine: raw sockets, frames encoded beforehand,
-every answer compared byte for byte. Contestants take turns, round by round, after a round to warm
-up. A ratio is the median of the ratios within each round; above 1 Busway is better. Memory is the
-growth of the proportional set size (PSS in `/proc/PID/smaps_rollup`) of the process that holds the sockets,
-divided by their number. Server CPU is that of all processes of a contestant, Redis and worker
-included, for each message, round trip, delivery or connect; a load generator near 1 core would have
-measured itself.
+Every contestant runs on its own, on the loopback interface, with one server process; Busway has one
+worker process beside it, Channels 4 has a Redis server for groups. Django sites have two processes
+that run views, Busway an interface server beside them, servers of ASGI one process. The load
+generator is a process of its own on the same machine: raw sockets, frames encoded beforehand, every
+answer compared byte for byte. Contestants take turns, round by round, after a round to warm up. A
+ratio is the median of the ratios within each round; above 1 Busway is better. Memory is the growth
+of the proportional set size (PSS in `/proc/PID/smaps_rollup`) of the process that holds the
+sockets, divided by their number. Server CPU is that of all processes of a contestant, Redis and
+worker included, for each message, round trip, delivery or connect; a load generator near 1 core
+would have measured itself.
 """
 
 
