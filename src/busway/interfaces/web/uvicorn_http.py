@@ -30,7 +30,9 @@ class HTTPProtocol(HttpToolsProtocol):
         self.gateway = find_gateway(config)
         self.slot = 0
         self._in_head = False
+        """Whether the next byte belongs to a head, or to trailers."""
         self._head_size = 0
+        self._in_trailers = False
         self._too_large = False
         self._chunk = b""
 
@@ -54,14 +56,24 @@ class HTTPProtocol(HttpToolsProtocol):
         self._head_size += len(data)
         if self._head_size > self.gateway.options.max_head_size:
             self._refuse(431, b"The request's head is too large.")
-        elif not self.slot:
+        elif not (self.slot or self._in_trailers):
             self._await_head()
 
     def on_message_begin(self) -> None:
         """See httptools."""
         super().on_message_begin()
         self._in_head = True
+        self._in_trailers = False
         self._head_size = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools. Trailers come here as well, but are no headers (RFC 9110, 6.5.1)."""
+        if self._in_trailers:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """See httptools."""
@@ -72,6 +84,20 @@ class HTTPProtocol(HttpToolsProtocol):
             self._too_large = True
             raise _HeadTooLarge
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """See httptools: data of a chunk follows or, behind the last one, trailers."""
+        self._in_head = self._in_trailers = True
+        self._head_size = -len(self._chunk)  # what came with the chunk is no trailer
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._in_head = False
+        super().on_body(body)
+
+    def on_chunk_complete(self) -> None:
+        """See httptools: also the end of the trailers."""
+        self._in_head = False
 
     def _measure(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
