@@ -3,7 +3,7 @@
 import pytest
 
 from busway.bus.layer import ChannelLayer
-from interfaces.web.harness import RawClient, WebServer, Worker
+from interfaces.web.harness import RawClient, WebServer, Worker, handshake, nothing
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -48,3 +48,53 @@ def test_the_data_of_a_chunk_need_not_hurry_like_a_head(
             assert b" 408 " in silent.read_head()
         client.send(b"abc\r\n0\r\n\r\n")
         assert b" 200 " in client.read_head()
+
+
+# -- what comes behind a request ------------------------------------------------------------
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("behind", [b"garbage\r\n\r\n", b"GET /x HTTP/1.1\r\nHo", handshake()])
+def test_what_cannot_be_served_does_not_spoil_the_answer_before_it(
+    layer: ChannelLayer, behind: bytes
+) -> None:
+    with (
+        WebServer(layer, websocket_handshake_timeout=0.3) as server,
+        Worker(layer, {"http.request": nothing}) as worker,
+        RawClient(server.port) as client,
+    ):
+        client.send(GET + behind)
+        channel = worker.expect("http.request")["reply_channel"]
+        layer.send(channel, {"status": 200, "content": b"one", "more_content": True})
+        client.read_head()
+        with RawClient(server.port) as silent:
+            assert b" 408 " in silent.read_head()
+        layer.send(channel, {"content": b"two"})
+        assert client.read_all() == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+
+
+def test_a_body_that_breaks_off_ends_a_response_that_has_begun(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker:
+        client.send(CHUNKED + b"50000\r\n" + b"x" * 0x50000 + b"\r\n")
+        channel = worker.expect("http.request")["reply_channel"]
+        layer.send(channel, {"status": 200, "content": b"one", "more_content": True})
+        client.read_head()
+        client.send(b"nonsense")
+        assert client.read_all() == b"3\r\none\r\n"
+        worker.expect("http.disconnect")
+
+
+def test_nothing_counts_behind_a_request_that_was_refused(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker:
+        client.send(GET + b"garbage\r\n\r\n")
+        channel = worker.expect("http.request")["reply_channel"]
+        client.send(GET)
+        layer.send(channel, {"status": 204})
+        assert b" 204 " in client.read_head()
+        assert client.ended()
+        assert len(worker.got) == 1

@@ -5,7 +5,11 @@ import sys
 from typing import Any, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from busway.interfaces.web.uvicorn_websocket import find_gateway
@@ -121,6 +125,9 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the transport over to the WebSocket protocol, with what came behind the request."""
+        if self._unanswered() is not None:
+            self._refuse(400, b"A WebSocket cannot begin before the last request is answered.")
+            return
         upgrade = sys.exception()
         super().handle_websocket_upgrade()
         rest = self._chunk[upgrade.args[0] :] if upgrade is not None else b""
@@ -135,12 +142,37 @@ class HTTPProtocol(HttpToolsProtocol):
         gateway.wheel.set(self, self.loop.time() + timeout)
 
     def _refuse(self, status: int, text: bytes) -> None:
+        """Answer what cannot be served, unless another answer is under way; end the connection."""
         self._in_head = False
         self.gateway.wheel.discard(self)
+        self.parser = cast("Any", _Deaf())
+        cycle = self._unanswered()
+        if cycle is not None and not cycle.more_body:
+            # What came before it is answered; then uvicorn closes.
+            cycle.keep_alive = False
+            return
+        if cycle is None or not (cycle.response_started or self.pipeline):
+            self._answer(status, text)
+        if cycle is not None:
+            cycle.disconnected = True
+        self.transport.close()
+
+    def _unanswered(self) -> RequestResponseCycle | None:
+        """Return the last request, if its answer is not complete."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return None if cycle is None or cycle.response_complete else cycle
+
+    def _answer(self, status: int, text: bytes) -> None:
         self.transport.write(
             STATUS_LINE[status]
             + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
             + b"content-length: %d\r\n\r\n" % len(text)
             + text
         )
-        self.transport.close()
+
+
+class _Deaf:
+    """In place of a parser: nothing that comes counts any more."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Do nothing."""
