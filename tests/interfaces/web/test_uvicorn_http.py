@@ -98,3 +98,23 @@ def test_nothing_counts_behind_a_request_that_was_refused(
         assert b" 204 " in client.read_head()
         assert client.ended()
         assert len(worker.got) == 1
+
+
+# -- upgrades -------------------------------------------------------------------------------
+
+H2C = b"GET /h2c HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+
+def test_an_upgrade_that_is_not_offered_is_ignored_and_requests_go_on(
+    client: RawClient, worker: Worker
+) -> None:
+    client.send(H2C + H2C + GET)
+    for path in ("/h2c", "/h2c", "/"):
+        assert b" 200 " in client.read_head()
+        worker.expect("http.request", path=path)
+
+
+def test_many_upgrades_at_once_are_as_good_as_one(client: RawClient, worker: Worker) -> None:
+    client.send(H2C * 2000)
+    for _ in range(2000):
+        assert b" 200 " in client.read_head()

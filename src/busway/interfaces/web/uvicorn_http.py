@@ -1,9 +1,9 @@
 """uvicorn's HTTP protocol, with limits on the size and the time of a request's head."""
 
 import asyncio
-import sys
 from typing import Any, cast
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -52,10 +52,17 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        self._unset_keepalive_if_required()
         self._chunk = data
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
+            self.send_400_response("The request is malformed.")
+        except HttpParserUpgrade as upgrade:
+            self._go_on(memoryview(data)[upgrade.args[0] :])
         self._chunk = b""
         if not self._in_head:
+            self._head_size = 0
             return
         self._head_size += len(data)
         if self._head_size > self.gateway.options.max_head_size:
@@ -68,7 +75,6 @@ class HTTPProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._in_trailers = False
-        self._head_size = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools. Trailers come here as well, but are no headers (RFC 9110, 6.5.1)."""
@@ -87,12 +93,13 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._head_size + len(self._chunk) > limit and self._measure() > limit:
             self._too_large = True
             raise _HeadTooLarge
+        self._head_size = -len(self._chunk)  # a head behind it has not all of what came
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
         """See httptools: data of a chunk follows or, behind the last one, trailers."""
         self._in_head = self._in_trailers = True
-        self._head_size = -len(self._chunk)  # what came with the chunk is no trailer
+        self._head_size = -len(self._chunk)
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -102,6 +109,7 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_chunk_complete(self) -> None:
         """See httptools: also the end of the trailers."""
         self._in_head = False
+        self._head_size = -len(self._chunk)
 
     def _measure(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -123,14 +131,26 @@ class HTTPProtocol(HttpToolsProtocol):
         self.gateway.count("slow request head")
         self._refuse(408, b"The request did not arrive in time.")
 
-    def handle_websocket_upgrade(self) -> None:
+    def _go_on(self, rest: memoryview) -> None:
+        """Take what follows a request that asks for another protocol."""
+        while not self._should_upgrade():
+            # No protocol that we know: the client may ask, and go on with HTTP (RFC 9110, 7.8).
+            try:
+                self.parser.feed_data(rest)
+            except HttpParserError:
+                self.send_400_response("The request is malformed.")
+            except HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+                continue
+            return
+        self._become_websocket(bytes(rest))
+
+    def _become_websocket(self, rest: bytes) -> None:
         """Hand the transport over to the WebSocket protocol, with what came behind the request."""
         if self._unanswered() is not None:
             self._refuse(400, b"A WebSocket cannot begin before the last request is answered.")
             return
-        upgrade = sys.exception()
-        super().handle_websocket_upgrade()
-        rest = self._chunk[upgrade.args[0] :] if upgrade is not None else b""
+        self.handle_websocket_upgrade()
         if rest:
             cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
         # The parser and this object hold each other, and nothing needs either any more.
