@@ -256,6 +256,18 @@ def test_a_ping_is_answered_with_its_payload(client: RawClient, worker: Worker) 
     assert client.receive() == (PONG, b"are you there")
 
 
+def test_a_ping_behind_the_close_is_not_answered(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"websocket.receive": lambda _: [{"close": True}]}):
+        client.connect()
+        client.send(frame(TEXT, b"bye"))
+        assert client.receive_close() == (1000, "")
+        # A client that reads nothing could otherwise fill the memory with answers.
+        client.send(frame(PING, b"late") + frame(CLOSE, b"\x03\xe8"))
+        assert client.ended()
+
+
 def test_messages_up_to_the_limit_pass(layer: ChannelLayer, worker: Worker) -> None:
     with WebServer(layer, max_message_size=100_000) as server, RawClient(server.port) as client:
         client.connect()

@@ -89,7 +89,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
             if TEXT <= opcode <= BINARY:
                 self.received(payload)
             elif opcode == PING:
-                if self.state is not WS.CONNECTING:
+                if self.state is WS.OPEN:
                     self._write_now(encode(PONG, payload))
             elif opcode != PONG:
                 ending = Ending(int(payload.code), payload.reason, 400, [], b"Bad request.")
