@@ -111,6 +111,23 @@ def test_the_first_message_accepts(layer: ChannelLayer, server: WebServer) -> No
         assert client.recv() == "welcome"
 
 
+@pytest.mark.parametrize("reply", [{}, {"text": None}, {"accept": None, "close": False}])
+def test_a_reply_that_says_nothing_does_not_accept(
+    layer: ChannelLayer, server: WebServer, client: RawClient, reply: Message
+) -> None:
+    script = {"websocket.connect": lambda _: [reply, {"accept": False}]}
+    with Worker(layer, script):
+        assert client.connect().startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_denial_that_does_not_say_so_is_an_error(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    reply = {"status": 404, "content": b"nope"}
+    with Worker(layer, {"websocket.connect": lambda _: [reply]}):
+        assert client.connect().startswith(b"HTTP/1.1 500 ")
+
+
 def test_a_message_and_a_close_in_one_reply_are_done_in_this_order(
     layer: ChannelLayer, server: WebServer
 ) -> None:

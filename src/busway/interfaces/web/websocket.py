@@ -131,7 +131,7 @@ class WebSocketConnection(Wire):
                 self.write_data(reply.data, frame)
             else:
                 self.step(WSEvent.SEND, reply)
-        elif reply.accept is not False and reply.close is None:
+        elif reply.accept and reply.close is None:
             self.step(WSEvent.ACCEPT, reply)
         if reply.close is not None or reply.accept is False:
             ending = Ending(
