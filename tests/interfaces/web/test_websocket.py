@@ -223,6 +223,25 @@ def test_only_pages_of_the_same_or_an_allowed_origin_connect(
         assert client.connect(Origin=origin).split()[1] == status
 
 
+def test_a_group_message_accepts_nobody(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    def join(message: Message) -> Sequence[GroupAdd]:
+        return [GroupAdd("room", message["reply_channel"])]
+
+    with Worker(layer, {"websocket.connect": join}) as worker:
+        client.send(handshake())
+        channel = worker.expect("websocket.connect")["reply_channel"]
+        server.eventually(lambda: layer.group_channels("room") == [channel])
+        for message in ({"text": "secret"}, {"close": True}, {"accept": True}, {"nonsense": 1}):
+            layer.group_send("room", message)
+        server.dropped("group message before accept", 4)
+        layer.send(channel, {"accept": True})
+        assert b" 101 " in client.read_head()
+        layer.group_send("room", {"text": "public"})
+        assert client.receive() == (TEXT, b"public")
+
+
 # -- subprotocols ---------------------------------------------------------------------------
 
 
