@@ -63,6 +63,7 @@ class HTTPConnection(ABC):
         "_acked",
         "_acks",
         "_body",
+        "_heard",
         "_watched",
         "ack_channel",
         "asked",
@@ -92,6 +93,8 @@ class HTTPConnection(ABC):
         self._body: Outlet | None = None
         self._acks: Outlet | None = None
         self._acked = 0
+        self._heard = 0.0
+        """When a worker that streams the response was last heard of."""
         self._watched = False
 
     # -- what a server's adapter does ---------------------------------------------------
@@ -181,8 +184,16 @@ class HTTPConnection(ABC):
             self.fault(error)
             return
         if reply.more and reply.ack_channel is not None:
-            self.ack_channel = reply.ack_channel
+            self._await_part(reply.ack_channel)
         self.step(HTTPEvent.PART if reply.more else HTTPEvent.LAST, reply)
+
+    def _await_part(self, ack_channel: str) -> None:
+        """Note that a worker is busy with the response, and would be missed if it died."""
+        gateway = self.gateway
+        self._heard = gateway.time()
+        if self.ack_channel is None and self._watched and gateway.options.stream_timeout:
+            gateway.wheel.set(self, self._heard + gateway.options.stream_timeout)
+        self.ack_channel = ack_channel
 
     def fault(self, error: Exception) -> None:
         """End it because of a reply that cannot be carried out."""
@@ -211,19 +222,25 @@ class HTTPConnection(ABC):
 
     def expire(self, now: float) -> None:
         """See `timers.Timed`: watch a request that takes long, give up one that takes too long."""
-        timeout = self.gateway.options.http_timeout
         if not self._watched:
             self._watched = True
             self.watch()
-        if self.state is not HTTP.WAITING or not timeout:
+        options = self.gateway.options
+        if self.state is HTTP.WAITING:
+            timeout, since, reason = options.http_timeout, self.asked, "unanswered request"
+        elif self.ack_channel is not None:
+            timeout, since, reason = options.stream_timeout, self._heard, "silent stream"
+        else:
+            return
+        if not timeout:
             return
         if self.body_channel is not None:
-            self.gateway.wheel.set(self, now + timeout)
-        elif now >= self.asked + timeout:
-            self.gateway.count("unanswered request")
-            self.step(HTTPEvent.LATE, LATE)
-        else:
-            self.gateway.wheel.set(self, self.asked + timeout)
+            since = now  # the worker waits for the client, for which there is a limit of its own
+        if now < since + timeout:
+            self.gateway.wheel.set(self, since + timeout)
+            return
+        self.gateway.count(reason)
+        self.step(HTTPEvent.LATE, LATE)
 
     def cut_slow(self) -> None:
         """End it because too much waits to be written."""
