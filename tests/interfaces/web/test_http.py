@@ -389,6 +389,24 @@ def test_more_connections_than_allowed_get_503(layer: ChannelLayer) -> None:
             assert b" 101 " in third.connect()
 
 
+def test_a_request_whose_body_is_still_read_counts_as_one(
+    layer: ChannelLayer, worker: Worker
+) -> None:
+    with WebServer(layer, max_connections=1) as server:
+        with RawClient(server.port) as slow:
+            slow.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            server.eventually(lambda: len(server.gateway.connections) == 1)
+            assert fetch("GET", server.url).status_code == 503
+            slow.send(b"body")
+            assert b" 200 " in slow.read_head()
+        with RawClient(server.port) as leaves:
+            leaves.send(b"POST /left HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            server.eventually(lambda: len(server.gateway.connections) == 1)
+        server.eventually(lambda: not server.gateway.connections)
+        assert fetch("GET", server.url).status_code == 200
+    assert all(message["path"] != "/left" for _, message in worker.got)
+
+
 def test_many_requests_at_once_each_get_their_own_answer(server: WebServer, worker: Worker) -> None:
     barrier = threading.Barrier(16)
 

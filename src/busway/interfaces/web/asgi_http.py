@@ -89,12 +89,13 @@ class ASGIRequest(HTTPConnection):
             await self._write_response(answer)
             return
         try:
-            body, more = await self._read_body()
-            if not self._parts and not self._disconnected:
-                self.request(body, more=more)
-                if more:
-                    self._watched = True
-                    self._watcher = asyncio.create_task(self._pump_body())
+            if self.admitted():
+                body, more = await self._read_body()
+                if not self._parts and not self._disconnected:
+                    self.request(body, more=more)
+                    if more:
+                        self._watched = True
+                        self._watcher = asyncio.create_task(self._pump_body())
             await self._write_parts()
         finally:
             # Whatever ended it, the bus is told; after a complete response this does nothing.

@@ -85,8 +85,9 @@ class HTTPConnection(ABC):
         self.waiting: deque[Send] | None = None
         self.slot = 0
         self.started = gateway.time()
-        self.asked = self.started
-        """When the last of the request went to the bus: from then on an answer is awaited."""
+        self.asked = 0.0
+        """When the last of the request went to the bus: from then on an answer is awaited.
+        0: none of it has."""
         self.body_channel: str | None = None
         """Where the rest of the body goes, until it is complete."""
         self.ack_channel: str | None = None
@@ -117,13 +118,17 @@ class HTTPConnection(ABC):
 
     # -- from the client ----------------------------------------------------------------
 
+    def admitted(self) -> bool:
+        """Put the request on the books; False, and an answer, when there is no room."""
+        if self.gateway.register(self):
+            return True
+        self.gateway.count("too many connections")
+        self.step(HTTPEvent.REFUSED, FULL)
+        return False
+
     def request(self, body: bytes, *, more: bool) -> None:
         """Send the request to the bus, with the whole of its body or the first part."""
         gateway = self.gateway
-        if not gateway.register(self):
-            gateway.count("too many connections")
-            self.step(HTTPEvent.REFUSED, FULL)
-            return
         message = {"reply_channel": self.channel, "method": self.head.method, "body": body}
         message.update(self.head.fields())
         if more:
@@ -279,8 +284,8 @@ class HTTPConnection(ABC):
     def _disconnect(self, reply: HTTPReply) -> None:
         bus, body_channel = self.gateway.bus, self.body_channel
         self._finish(reply)
-        if not self.channel:
-            return  # the request never got as far as the bus
+        if not self.asked:
+            return  # nobody has heard of the request
         if body_channel is not None and self._body is not None:
             bus.post(Send(body_channel, {"closed": True}), self._body)
         if self.ack_channel is not None:
