@@ -14,7 +14,8 @@ from interfaces.web.harness import handshake
 
 
 def head(*headers: tuple[bytes, bytes]) -> Head:
-    return Head("http", "1.1", "/", b"", list(headers), ("10.0.0.1", 1), ("10.0.0.2", 80))
+    every = [(b"host", b"x"), *headers]
+    return Head("http", "1.1", "/", b"", every, ("10.0.0.1", 1), ("10.0.0.2", 80))
 
 
 @given(st.binary(min_size=1, max_size=20), st.binary(max_size=20))

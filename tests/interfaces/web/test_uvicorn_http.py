@@ -118,3 +118,49 @@ def test_many_upgrades_at_once_are_as_good_as_one(client: RawClient, worker: Wor
     client.send(H2C * 2000)
     for _ in range(2000):
         assert b" 200 " in client.read_head()
+
+
+def test_http_1_0_knows_no_upgrade(client: RawClient, worker: Worker) -> None:
+    client.send(handshake().replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert b" 200 " in client.read_head()
+    assert worker.expect("http.request")["http_version"] == "1.0"
+
+
+# -- the host and the target ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n", b"Host: a\r\nhost: a\r\n"])
+@pytest.mark.parametrize("kind", [b"GET", b"WebSocket"])
+def test_a_request_names_its_host_once(
+    client: RawClient, worker: Worker, hosts: bytes, kind: bytes
+) -> None:
+    request = GET if kind == b"GET" else handshake()
+    head, _, rest = request.partition(b"Host: ")
+    client.send(head + hosts + rest.partition(b"\r\n")[2])
+    assert b" 400 " in client.read_head()
+    assert not worker.got
+
+
+def test_http_1_0_need_not_name_a_host(client: RawClient, worker: Worker) -> None:
+    client.send(b"GET / HTTP/1.0\r\n\r\n")
+    assert b" 200 " in client.read_head()
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"http://a/x?y=1", "/x", b"y=1"),
+        (b"http://a:80?y=http://b/", "/", b"y=http://b/"),
+        (b"http://a", "/", b""),
+    ],
+)
+def test_a_target_may_be_a_whole_url(
+    client: RawClient, worker: Worker, target: bytes, path: str, query: bytes
+) -> None:
+    client.send(GET.replace(b"/", target, 1))
+    message = worker.expect("http.request")
+    assert (message["path"], message["query_string"]) == (path, query)
+    client.read_head()
+    client.send(handshake().replace(b"/", target, 1))
+    message = worker.expect("websocket.connect")
+    assert (message["path"], message["query_string"]) == (path, query)

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from busway.interfaces.web.requests import origin_form
 from busway.interfaces.web.uvicorn_websocket import find_gateway
 
 
@@ -94,6 +95,8 @@ class HTTPProtocol(HttpToolsProtocol):
             self._too_large = True
             raise _HeadTooLarge
         self._head_size = -len(self._chunk)  # a head behind it has not all of what came
+        if self.url[:1] != b"/":
+            self.url = origin_form(self.url)
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
@@ -130,6 +133,10 @@ class HTTPProtocol(HttpToolsProtocol):
         """See `timers.Timed`: the head of a request did not come in time."""
         self.gateway.count("slow request head")
         self._refuse(408, b"The request did not arrive in time.")
+
+    def _should_upgrade(self) -> bool:
+        # HTTP/1.0 does not know Upgrade (RFC 9110, 7.8).
+        return self.scope["http_version"] != "1.0" and super()._should_upgrade()
 
     def _go_on(self, rest: memoryview) -> None:
         """Take what follows a request that asks for another protocol."""
