@@ -283,8 +283,24 @@ def test_a_bad_reply_is_a_server_error_and_logged(
         assert fetch("GET", server.url + "/page").status_code == 500
         channel = worker.expect("http.request")["reply_channel"]
     (record,) = (r for r in caplog.records if r.name == "busway.web")
-    assert f"reply to {channel} (path /page): " in record.getMessage()
+    assert f"reply to {channel} (path '/page'): " in record.getMessage()
     assert text in record.getMessage()
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(
+    layer: ChannelLayer, server: WebServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = {"nonsense": 1}
+    with (
+        Worker(layer, {"http.request": lambda _: [bad], "websocket.connect": lambda _: [bad]}),
+        RawClient(server.port) as client,
+    ):
+        assert fetch("GET", server.url + "/a%0aERROR%20forged").status_code == 500
+        assert b" 500 " in client.connect("/a%0aERROR%20forged")
+    lines = [r.getMessage() for r in caplog.records if r.name == "busway.web"]
+    assert len(lines) == 2
+    for line in lines:
+        assert r"(path '/a\nERROR forged'): " in line
 
 
 @pytest.mark.parametrize("length", [b"1", b"100"])

@@ -464,7 +464,7 @@ def test_a_bad_reply_closes_with_1011_and_is_logged(
     assert client.receive_close() == (1011, "internal error")
     assert worker.expect("websocket.disconnect")["code"] == 1011
     (record,) = caplog.records
-    assert f"reply to {channel} (path /the/path): " in record.getMessage()
+    assert f"reply to {channel} (path '/the/path'): " in record.getMessage()
     assert text in record.getMessage()
 
 

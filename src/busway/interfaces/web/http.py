@@ -202,7 +202,7 @@ class HTTPConnection(ABC):
 
     def fault(self, error: Exception) -> None:
         """End it because of a reply that cannot be carried out."""
-        logger.error("reply to %s (path %s): %s", self.channel, self.head.path, error)
+        logger.error("reply to %s (path %r): %s", self.channel, self.head.path, error)
         self.gateway.count("bad reply")
         self.step(HTTPEvent.FAULT, FAULT)
 
@@ -216,7 +216,7 @@ class HTTPConnection(ABC):
 
     def impossible(self, send: Send, error: BuswayError) -> None:
         """See `bus.Source.impossible`."""
-        logger.error("%s from %s (path %s): %s", send.channel, self.channel, self.head.path, error)
+        logger.error("%s from %s (path %r): %s", send.channel, self.channel, self.head.path, error)
         self.gateway.count("impossible message")
         self.step(HTTPEvent.REFUSED, TOO_LARGE if isinstance(error, MessageTooLarge) else FAULT)
 

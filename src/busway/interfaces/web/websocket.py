@@ -141,7 +141,7 @@ class WebSocketConnection(Wire):
 
     def fault(self, error: ReplyError) -> None:
         """End it because of a reply that cannot be carried out."""
-        logger.error("reply to %s (path %s): %s", self.channel, self.path, error)
+        logger.error("reply to %s (path %r): %s", self.channel, self.path, error)
         self.gateway.count("bad reply")
         self.step(WSEvent.CUT, endings.FAULT)
 
@@ -157,7 +157,7 @@ class WebSocketConnection(Wire):
 
     def impossible(self, send: Send, error: BuswayError) -> None:
         """See `bus.Source.impossible`."""
-        logger.error("%s from %s (path %s): %s", send.channel, self.channel, self.path, error)
+        logger.error("%s from %s (path %r): %s", send.channel, self.channel, self.path, error)
         self.gateway.count("impossible message")
         self.step(
             WSEvent.CUT, endings.TOO_BIG if isinstance(error, MessageTooLarge) else endings.FAULT
