@@ -161,4 +161,4 @@ def _split_address(text: str) -> tuple[str, int]:
         host, _, port = text.partition(":")
     else:
         host, port = text, ""
-    return host, int(port) if port.isdigit() and len(port) <= 5 else 0
+    return host, int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
