@@ -8,7 +8,16 @@ import httpx
 import pytest
 
 from busway.bus.layer import ChannelLayer, GroupAdd
-from interfaces.web.harness import Message, RawClient, WebServer, Worker, fetch, nothing, session
+from interfaces.web.harness import (
+    Message,
+    RawClient,
+    WebServer,
+    Worker,
+    fetch,
+    handshake,
+    nothing,
+    session,
+)
 
 
 def reply(**fields: object) -> Message:
@@ -378,6 +387,31 @@ def test_the_access_log_has_a_line_for_each_request(
     assert '"POST /a%20b?c=1 HTTP/1.1" 200 5 ' in lines[0]
     assert lines[1] == f'{host}:{port} "WebSocket /socket" connected'
     assert lines[2].startswith(f'{host}:{port} "WebSocket /socket" disconnected 1006 ')
+
+
+def test_the_access_log_has_a_line_for_each_refusal(
+    layer: ChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "busway.access")
+    clients: list[str] = []
+    with WebServer(layer, access_log=True) as server:
+        for data in (
+            b"nonsense\r\n\r\n",
+            b"GET /twice HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            handshake("/evil", Origin="http://evil.example"),
+            handshake("/old", Sec_WebSocket_Version="8"),
+        ):
+            with RawClient(server.port) as client:
+                host, port = client.socket.getsockname()
+                clients.append(f"{host}:{port}")
+                client.send(data)
+                client.read_head()
+    lines = [r.getMessage() for r in caplog.records if r.name == "busway.access"]
+    assert lines[0] == f'{clients[0]} "-" 400 25'
+    assert lines[1].startswith(f'{clients[1]} "GET /twice HTTP/1.1" 400 ')
+    assert lines[2] == f'{clients[2]} "WebSocket /evil" denied 403'
+    assert lines[3] == f'{clients[3]} "WebSocket -" denied 426'
+    assert len(lines) == 4
 
 
 def test_the_access_log_is_off_by_default(

@@ -87,7 +87,13 @@ class ASGIRequest(HTTPConnection):
             self.gateway.count("refused request")
             answer = HTTPReply(refusal.status, refusal.headers, refusal.text.encode())
             await self._write_response(answer)
-            return
+        else:
+            await self._serve()
+        self.gateway.log.request(
+            self.head, self._status, self._size, self.gateway.time() - self.started
+        )
+
+    async def _serve(self) -> None:
         try:
             if self.admitted():
                 body, more = await self._read_body()
@@ -102,9 +108,6 @@ class ASGIRequest(HTTPConnection):
             self.gone()
             if self._watcher is not None:
                 self._watcher.cancel()
-        self.gateway.log.request(
-            self.head, self._status, self._size, self.gateway.time() - self.started
-        )
 
     # -- the request's body -------------------------------------------------------------
 

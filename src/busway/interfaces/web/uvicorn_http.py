@@ -190,6 +190,7 @@ class HTTPProtocol(HttpToolsProtocol):
         return None if cycle is None or cycle.response_complete else cycle
 
     def _answer(self, status: int, text: bytes) -> None:
+        self.gateway.log.refused(self.client, status, len(text))
         self.transport.write(
             STATUS_LINE[status]
             + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"

@@ -18,7 +18,7 @@ from busway.interfaces.web.replies import (
     WebSocketReply,
     parse_websocket_reply,
 )
-from busway.interfaces.web.requests import Head
+from busway.interfaces.web.requests import BadRequest, Head
 from busway.interfaces.web.states import WEBSOCKET, WS, WSAction, WSEvent
 from busway.interfaces.web.wire import Wire
 
@@ -82,6 +82,14 @@ class WebSocketConnection(Wire):
         message["subprotocols"] = list(head.subprotocols)
         message["order"] = 0
         gateway.bus.post(Send("websocket.connect", message), self)
+
+    def turn_away(self, refusal: BadRequest) -> None:
+        """Refuse a handshake that is not fit for the bus."""
+        self.gateway.count("refused handshake")
+        self.state = WS.CLOSED
+        self.write_denial(refusal.status, refusal.headers, refusal.text.encode())
+        self.gateway.log.denied(self, refusal.status)
+        self.head = None
 
     def received(self, payload: str | bytes) -> None:
         """Take a whole message from the client."""
