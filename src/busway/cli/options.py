@@ -66,6 +66,10 @@ WEB: tuple[Option, ...] = (
         text="How long a request body may stall, then 408; 0: for ever.",
     ),
     _web(
+        _HTTP, "write_timeout", "--write-timeout",
+        text="How long a client may take nothing of a response, then it is cut; 0: for ever.",
+    ),
+    _web(
         _HTTP, "keep_alive", "--keep-alive",
         text="How long an idle connection is kept for its next request.",
     ),

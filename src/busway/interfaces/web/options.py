@@ -49,6 +49,9 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Streams without such a channel wait for any worker, as long as it takes. 0: for ever."""
     body_timeout: float = 60.0
     """How long a request body may stall; then the client gets 408. 0: for ever."""
+    write_timeout: float = 60.0
+    """How long a client may take nothing of a response that waits for it; then it is cut.
+    0: for ever."""
     max_head_size: int = 64 * 1024
     """Largest request line with headers; a larger one gets 431."""
     keep_alive: float = 5.0
@@ -125,6 +128,7 @@ _LEAST: dict[str, float] = {
     "http_timeout": 0,
     "stream_timeout": 0,
     "body_timeout": 0,
+    "write_timeout": 0,
     "max_head_size": 1024,
     "keep_alive": 0,
     "websocket_connect_timeout": 0.01,

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from busway.interfaces.web.draining import Drain
 from busway.interfaces.web.requests import origin_form
 from busway.interfaces.web.uvicorn_websocket import find_gateway
 
@@ -40,6 +41,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self._in_trailers = False
         self._too_large = False
         self._chunk = b""
+        self._drain: Drain | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`: the first request has to come in time."""
@@ -49,7 +51,31 @@ class HTTPProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self.gateway.wheel.discard(self)
+        self._stop_draining()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`: the client has fallen behind."""
+        super().pause_writing()
+        self._begin_draining()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_draining()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, or wait until the client has taken the last response."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._begin_draining()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection."""
+        if not self.transport.is_closing():
+            super().timeout_keep_alive_handler()
+            self._begin_draining()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -154,14 +180,23 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _become_websocket(self, rest: bytes) -> None:
         """Hand the transport over to the WebSocket protocol, with what came behind the request."""
-        if self._unanswered() is not None:
-            self._refuse(400, b"A WebSocket cannot begin before the last request is answered.")
+        if self._unanswered() is not None or self.flow.write_paused:
+            self._refuse(400, b"A WebSocket cannot begin before the last response is taken.")
             return
         self.handle_websocket_upgrade()
         if rest:
             cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
         # The parser and this object hold each other, and nothing needs either any more.
         del self.parser
+
+    def _begin_draining(self) -> None:
+        if self._drain is None:
+            self._drain = Drain(self.gateway, self.transport)
+
+    def _stop_draining(self) -> None:
+        if self._drain is not None:
+            self._drain.stop()
+            self._drain = None
 
     def _await_head(self) -> None:
         gateway = self.gateway
@@ -183,6 +218,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if cycle is not None:
             cycle.disconnected = True
         self.transport.close()
+        self._begin_draining()
 
     def _unanswered(self) -> RequestResponseCycle | None:
         """Return the last request, if its answer is not complete."""
