@@ -58,8 +58,16 @@ WEB: tuple[Option, ...] = (
         text="How long a worker has to begin its answer, then 503; 0: for ever.",
     ),
     _web(
+        _HTTP, "stream_timeout", "--stream-timeout",
+        text="How long a worker may be silent within its answer, then it is cut; 0: for ever.",
+    ),
+    _web(
         _HTTP, "body_timeout", "--body-timeout",
         text="How long a request body may stall, then 408; 0: for ever.",
+    ),
+    _web(
+        _HTTP, "write_timeout", "--write-timeout",
+        text="How long a client may take nothing of a response, then it is cut; 0: for ever.",
     ),
     _web(
         _HTTP, "keep_alive", "--keep-alive",

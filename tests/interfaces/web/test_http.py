@@ -8,7 +8,16 @@ import httpx
 import pytest
 
 from busway.bus.layer import ChannelLayer, GroupAdd
-from interfaces.web.harness import Message, RawClient, WebServer, Worker, fetch, nothing, session
+from interfaces.web.harness import (
+    Message,
+    RawClient,
+    WebServer,
+    Worker,
+    fetch,
+    handshake,
+    nothing,
+    session,
+)
 
 
 def reply(**fields: object) -> Message:
@@ -283,8 +292,24 @@ def test_a_bad_reply_is_a_server_error_and_logged(
         assert fetch("GET", server.url + "/page").status_code == 500
         channel = worker.expect("http.request")["reply_channel"]
     (record,) = (r for r in caplog.records if r.name == "busway.web")
-    assert f"reply to {channel} (path /page): " in record.getMessage()
+    assert f"reply to {channel} (path '/page'): " in record.getMessage()
     assert text in record.getMessage()
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(
+    layer: ChannelLayer, server: WebServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = {"nonsense": 1}
+    with (
+        Worker(layer, {"http.request": lambda _: [bad], "websocket.connect": lambda _: [bad]}),
+        RawClient(server.port) as client,
+    ):
+        assert fetch("GET", server.url + "/a%0aERROR%20forged").status_code == 500
+        assert b" 500 " in client.connect("/a%0aERROR%20forged")
+    lines = [r.getMessage() for r in caplog.records if r.name == "busway.web"]
+    assert len(lines) == 2
+    for line in lines:
+        assert r"(path '/a\nERROR forged'): " in line
 
 
 @pytest.mark.parametrize("length", [b"1", b"100"])
@@ -364,6 +389,31 @@ def test_the_access_log_has_a_line_for_each_request(
     assert lines[2].startswith(f'{host}:{port} "WebSocket /socket" disconnected 1006 ')
 
 
+def test_the_access_log_has_a_line_for_each_refusal(
+    layer: ChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "busway.access")
+    clients: list[str] = []
+    with WebServer(layer, access_log=True) as server:
+        for data in (
+            b"nonsense\r\n\r\n",
+            b"GET /twice HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            handshake("/evil", Origin="http://evil.example"),
+            handshake("/old", Sec_WebSocket_Version="8"),
+        ):
+            with RawClient(server.port) as client:
+                host, port = client.socket.getsockname()
+                clients.append(f"{host}:{port}")
+                client.send(data)
+                client.read_head()
+    lines = [r.getMessage() for r in caplog.records if r.name == "busway.access"]
+    assert lines[0] == f'{clients[0]} "-" 400 25'
+    assert lines[1].startswith(f'{clients[1]} "GET /twice HTTP/1.1" 400 ')
+    assert lines[2] == f'{clients[2]} "WebSocket /evil" denied 403'
+    assert lines[3] == f'{clients[3]} "WebSocket -" denied 426'
+    assert len(lines) == 4
+
+
 def test_the_access_log_is_off_by_default(
     layer: ChannelLayer, worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -387,6 +437,24 @@ def test_more_connections_than_allowed_get_503(layer: ChannelLayer) -> None:
         worker.expect("websocket.disconnect")
         with RawClient(server.port) as third:
             assert b" 101 " in third.connect()
+
+
+def test_a_request_whose_body_is_still_read_counts_as_one(
+    layer: ChannelLayer, worker: Worker
+) -> None:
+    with WebServer(layer, max_connections=1) as server:
+        with RawClient(server.port) as slow:
+            slow.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            server.eventually(lambda: len(server.gateway.connections) == 1)
+            assert fetch("GET", server.url).status_code == 503
+            slow.send(b"body")
+            assert b" 200 " in slow.read_head()
+        with RawClient(server.port) as leaves:
+            leaves.send(b"POST /left HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            server.eventually(lambda: len(server.gateway.connections) == 1)
+        server.eventually(lambda: not server.gateway.connections)
+        assert fetch("GET", server.url).status_code == 200
+    assert all(message["path"] != "/left" for _, message in worker.got)
 
 
 def test_many_requests_at_once_each_get_their_own_answer(server: WebServer, worker: Worker) -> None:

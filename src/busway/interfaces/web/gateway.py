@@ -12,6 +12,7 @@ from busway.interfaces.web.bus import Bus
 from busway.interfaces.web.frames import encode_data
 from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.replies import ReplyError, WebSocketReply, parse_websocket_reply
+from busway.interfaces.web.states import WS
 from busway.interfaces.web.timers import Wheel
 from busway.interfaces.web.websocket import WebSocketConnection
 
@@ -140,6 +141,7 @@ class Gateway:
         message, connections = delivery.message, self.connections
         reply: WebSocketReply | None = None
         frame = None
+        connecting = WS.CONNECTING
         try:
             reply = parse_websocket_reply(message)
             if reply.data is not None:
@@ -151,7 +153,12 @@ class Gateway:
             if connection is None:
                 # Added after it had gone: its consumer could not know.
                 self.bus.leave(member)
-            elif reply is not None and isinstance(connection, WebSocketConnection):
+            elif not isinstance(connection, WebSocketConnection):
+                connection.deliver(message)
+            elif connection.state is connecting:
+                # Whether it is let in is for its consumer to say, not for who sends to a group.
+                self.drops["group message before accept"] += 1
+            elif reply is not None:
                 connection.apply(reply, frame)
             else:
                 connection.deliver(message)
