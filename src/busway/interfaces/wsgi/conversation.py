@@ -105,7 +105,7 @@ class Conversation:
 
         What it returned before counts as written to the client. Raises `Failure`.
         """
-        self._unacknowledged += self._begun
+        self._unacknowledged += self._ack_channel is not None
         deadline = self._deadline()
         while not self._parts:
             if self._more_body and not self._unsent:
@@ -159,7 +159,7 @@ class Conversation:
             raise refusal(error) from error
 
     def _acknowledge(self) -> None:
-        if self._unacknowledged and self._ack_channel is not None:
+        if self._ack_channel is not None and self._unacknowledged:
             self._unsent.append(Send(self._ack_channel, {"acked": self._unacknowledged}))
             self._unacknowledged = 0
 
