@@ -19,7 +19,7 @@ import pytest
 
 from app.harness import working
 from busway import Message, RequestAborted, body_chunks, route, stream_response
-from busway.bus.errors import ConfigurationError
+from busway.bus.errors import ConfigurationError, LayerClosed
 from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
 from busway.bus.urls import open_layer
@@ -623,3 +623,23 @@ def test_a_forked_process_goes_on_with_receivers_of_its_own() -> None:
             check=True,
             timeout=PATIENCE * 3,
         )
+
+
+def test_it_needs_no_server_of_busways_own() -> None:
+    code = "import sys, busway.interfaces.wsgi; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    unwanted = {"uvicorn", "websockets", "uvloop", "httptools", "click", "busway.app"}
+    assert not unwanted & set(found.stdout.split())
+
+
+def test_closing_closes_a_layer_of_its_own_and_no_other(layer: ChannelLayer) -> None:
+    with private_bus() as url:
+        own = WSGIApplication(url)
+        own.close()
+        own.close()
+        with pytest.raises(LayerClosed):
+            own.layer.send("x", {})
+    WSGIApplication(layer).close()
+    layer.send("x", {})
