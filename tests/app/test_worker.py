@@ -600,6 +600,39 @@ class TestStopping:
             worker.run()
 
     @pytest.mark.parametrize("kind", ["sync", "async", "handed over"])
+    def test_what_was_finished_is_committed_before_an_interrupt_ends_the_worker(
+        self, layer: ChannelLayer, peer: Peer, kind: str
+    ) -> None:
+        def consume(message: Message) -> None:
+            if message["n"] == 90:
+                raise KeyboardInterrupt
+            echo(message)
+
+        async def aconsume(message: Message) -> None:
+            consume(message)
+
+        routing = {
+            "sync": [route("jobs", consume)],
+            "async": [route("jobs", aconsume)],
+            "handed over": [route("jobs", aconsume, n="."), route("jobs", consume, n="never")],
+        }[kind]
+        for n in range(100):
+            peer.send("jobs", n=n)
+        with pytest.raises(KeyboardInterrupt):
+            Worker(layer, Router(routing)).run()
+        answers = []
+        while (answer := peer.receive(0)) is not None:
+            answers.append(answer["n"])
+        left = []
+        while (message := layer.receive(["jobs"])[1]) is not None:
+            left.append(message["n"])
+        assert answers == list(range(90))
+        lost = layer.statistics("jobs").dropped
+        assert lost == {"receiver died": 100 - len(answers) - len(left)}
+        if kind == "sync":
+            assert left == list(range(91, 100))
+
+    @pytest.mark.parametrize("kind", ["sync", "async", "handed over"])
     @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, Unusual])
     def test_other_errors_of_a_consumer_are_failures_of_its_own(
         self, layer: ChannelLayer, peer: Peer, kind: str, error: type[BaseException]

@@ -73,6 +73,10 @@ class ConsumerThread:
                         self._consume(deliveries)
                     elif not self._commits.finished:
                         self._sleep()
+            except BaseException:
+                self._started = 0.0
+                self._commits.rescue(list(self._pending))
+                raise
             finally:
                 outbox.set(None)  # the last consumer's
                 self._receiver.close()

@@ -74,6 +74,11 @@ class AsyncConsumers:
                     await asyncio.sleep(0)
                 elif not self._commits.finished and not self._jobs:
                     await self._sleep()
+        except BaseException:
+            for thread in list(self._returns):
+                self._give_back(thread)
+            self._commits.rescue()
+            raise
         finally:
             self._receiver.close()
 
@@ -156,5 +161,5 @@ class AsyncConsumers:
         asyncio.get_running_loop().call_soon(self._give_back, job.thread)
 
     def _give_back(self, thread: ConsumerThread) -> None:
-        thread.take_back(self._returns.pop(thread))
+        thread.take_back(self._returns.pop(thread, ()))
         self._wake()
