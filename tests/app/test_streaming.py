@@ -59,6 +59,21 @@ reading = pytest.mark.parametrize("read", [read_sync, read_async])
 streaming = pytest.mark.parametrize("stream", [stream_response, stream_async, stream_from_async])
 
 
+@pytest.fixture
+def hasty() -> Iterator[ChannelLayer]:
+    """Return a layer whose messages expire in a moment."""
+    layer = MemoryChannelLayer(expiry=0.001, policies={"test.*": {"expiry": 60.0}})
+    yield layer
+    layer.close()
+
+
+def let_expire(layer: ChannelLayer) -> None:
+    """Return when a message has expired that was sent just now."""
+    layer.send("elsewhere", {})
+    while layer.statistics("elsewhere").messages_pending:
+        pass
+
+
 class TestRequests:
     @pytest.fixture
     def request_(self, peer: Peer) -> Message:
@@ -104,6 +119,29 @@ class TestRequests:
         layer.send("http.request.body?1", {"closed": True})
         with pytest.raises(RequestAborted):
             read(request_)
+
+    @reading
+    @pytest.mark.parametrize("numbers", [[2], [1, 3], [1, 1]])
+    def test_a_part_that_was_lost_is_noticed(
+        self, layer: ChannelLayer, request_: Message, read: Read, numbers: list[int]
+    ) -> None:
+        for number in numbers:
+            chunk = {"number": number, "content": b"x", "more_content": True}
+            layer.send("http.request.body?1", chunk)
+        with pytest.raises(RequestAborted, match="a part of its body was lost"):
+            read(request_, timeout=0.01)
+
+    @reading
+    def test_parts_wait_longer_than_messages_do_elsewhere(
+        self, hasty: ChannelLayer, read: Read
+    ) -> None:
+        layer = hasty
+        for number in range(1, 4):
+            chunk = {"number": number, "content": b"%d" % number, "more_content": number < 3}
+            layer.send("http.request.body?1", chunk)
+        let_expire(layer)
+        request_ = Message({"body_channel": "http.request.body?1"}, "http.request", layer)
+        assert read(request_) == [b"1", b"2", b"3"]
 
     def test_a_consumer_that_lets_it_pass_answers_408_or_nothing(
         self, layer: ChannelLayer, peer: Peer
@@ -213,6 +251,24 @@ class TestResponses:
                 acked = n + 1
                 layer.send(content["ack_channel"], {"acked": 3 if n % 3 == 2 else 1})
         assert found == [b"%d" % n for n in range(total)]
+        assert peer.receive() == {"content": b"", "more_content": False}
+
+    @streaming
+    def test_a_producer_may_pause_for_longer_than_messages_wait_elsewhere(
+        self, hasty: ChannelLayer, stream: Stream
+    ) -> None:
+        layer = hasty
+        peer = Peer(layer)
+
+        def chunks() -> Iterator[bytes]:
+            for n in range(2 * WINDOW):
+                yield b"%d" % n
+                content = peer.receive() or {}
+                layer.send(content["ack_channel"], {"acked": 1})
+                let_expire(layer)
+
+        request_ = Message({"reply_channel": peer.reply_channel}, "http.request", layer)
+        stream(request_, chunks(), timeout=PATIENCE)
         assert peer.receive() == {"content": b"", "more_content": False}
 
     @streaming

@@ -14,6 +14,7 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import aclosing, closing
+from itertools import count
 from typing import Any, NamedTuple
 
 from busway.app.context import current_layer
@@ -37,16 +38,18 @@ def body_chunks(message: Message, *, timeout: float = TIMEOUT) -> Iterator[bytes
     """Yield the body of an `http.request`, part by part as it comes in.
 
     Raises `RequestTimeout` when the client sends nothing for `timeout` seconds, and
-    `RequestAborted` when it has gone. A consumer that lets them pass answers with 408, or not
-    at all.
+    `RequestAborted` when it has gone, or when a part was lost because it waited too long to be
+    read. A consumer that lets them pass answers with 408, or not at all.
     """
     layer = _layer_of(message)
     content, channel = _first_chunk(message)
     if content:
         yield content
-    while channel is not None:
+    if channel is None:
+        return
+    for number in count(1):
         _, chunk = layer.receive([channel], timeout)
-        content, more = _read_chunk(chunk, timeout)
+        content, more = _read_chunk(chunk, number, timeout)
         if content:
             yield content
         if not more:
@@ -59,9 +62,11 @@ async def abody_chunks(message: Message, *, timeout: float = TIMEOUT) -> AsyncIt
     content, channel = _first_chunk(message)
     if content:
         yield content
-    while channel is not None:
+    if channel is None:
+        return
+    for number in count(1):
         _, chunk = await layer.areceive([channel], timeout)
-        content, more = _read_chunk(chunk, timeout)
+        content, more = _read_chunk(chunk, number, timeout)
         if content:
             yield content
         if not more:
@@ -190,12 +195,14 @@ def _first_chunk(message: Message) -> tuple[bytes, str | None]:
     return message.get("body", b""), message.get("body_channel")
 
 
-def _read_chunk(chunk: dict[str, Any] | None, timeout: float) -> tuple[bytes, bool]:
-    """Return a chunk's content, and whether there are more."""
+def _read_chunk(chunk: dict[str, Any] | None, number: int, timeout: float) -> tuple[bytes, bool]:
+    """Return the content of chunk `number`, and whether there are more."""
     if chunk is None:
         raise RequestTimeout(timeout)
     if chunk.get("closed"):
         raise RequestAborted
+    if chunk.get("number", number) != number:  # servers of ASGI 1 do not number them
+        raise RequestAborted("a part of its body was lost: it waited too long to be read")
     return chunk.get("content", b""), bool(chunk.get("more_content"))
 
 

@@ -112,6 +112,7 @@ def test_a_body_larger_than_a_chunk_comes_in_parts(layer: ChannelLayer, server: 
         while more:
             _, part = layer.receive([message["body_channel"]], timeout=10)
             assert part is not None
+            assert part["number"] == len(received)
             received.append(part["content"])
             more = part["more_content"]
         layer.send(message["reply_channel"], reply(content=b"thanks"))

@@ -63,6 +63,7 @@ class HTTPConnection(ABC):
         "_acked",
         "_acks",
         "_body",
+        "_chunks",
         "_watched",
         "ack_channel",
         "asked",
@@ -90,6 +91,7 @@ class HTTPConnection(ABC):
         """Where the rest of the body goes, until it is complete."""
         self.ack_channel: str | None = None
         self._body: Outlet | None = None
+        self._chunks = 0
         self._acks: Outlet | None = None
         self._acked = 0
         self._watched = False
@@ -138,7 +140,8 @@ class HTTPConnection(ABC):
         """
         if self.body_channel is None or self._body is None:
             return True
-        chunk = {"content": content, "more_content": more}
+        self._chunks += 1
+        chunk = {"number": self._chunks, "content": content, "more_content": more}
         self.gateway.bus.post(Send(self.body_channel, chunk), self._body)
         if not more:
             self.body_channel = None
