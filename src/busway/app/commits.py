@@ -171,6 +171,8 @@ class Committer:
             try:
                 deliveries, is_last = yield from self._commit(results, allowed, unbegun)
             except UsageError:
+                if not results:
+                    raise
                 # A consumer sent what the layer does not take, and nothing was applied: find it.
                 for result in results:
                     yield from self._commit_alone(result)

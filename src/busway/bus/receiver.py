@@ -159,15 +159,21 @@ class StoredReceiver(Receiver):
 
     def _run_full(self, request: _Request) -> Outcome:
         """Exchange on a store that turned out to be full: what would add to it is refused."""
-        with self._layer.transaction() as store:
-            raw = store.get(records.hold_key(self.name))
-            self._held.restore(records.decode_hold(raw) if raw else None)
+        self._restore()
+        subscription = self._subscription
         try:
             return self._run(request, room=0)
         except StoreFull as error:
+            self._restore()
+            self._subscription = subscription
             raise LayerUnavailable(
                 "the bus is full to the last page; make it larger ('size'), or add workers"
             ) from error
+
+    def _restore(self) -> None:
+        with self._layer.transaction() as store:
+            raw = store.get(records.hold_key(self.name))
+            self._held.restore(records.decode_hold(raw) if raw else None)
 
     def _check_returned(self, returned: Sequence[Delivery]) -> None:
         for delivery in returned:
