@@ -154,11 +154,14 @@ class TestRequests:
             assert (peer.receive() or {})["status"] == 408
             layer.send("http.request.body?2", {"closed": True})
             peer.send("http.request", body=b"x", body_channel="http.request.body?2")
+            layer.send("http.request.body?4", {"number": 2, "content": b"", "more_content": True})
+            peer.send("http.request", body=b"x", body_channel="http.request.body?4")
+            assert peer.receive() == {"abort": True}
             layer.send("http.request.body?3", {"content": b"yz", "more_content": False})
             peer.send("http.request", body=b"x", body_channel="http.request.body?3")
             assert (peer.receive() or {})["content"] == b"3"
         counts = worker.statistics()
-        assert (counts.failed, counts.aborted) == (1, 1)
+        assert (counts.failed, counts.aborted) == (1, 2)
 
 
 class TestResponses:
@@ -310,6 +313,44 @@ class TestResponses:
         with pytest.raises(RequestAborted):
             stream(request_, chunks(), timeout=0.05 if how == "stalled" else PATIENCE)
         assert ended.is_set()
+
+    @streaming
+    def test_a_client_that_takes_nothing_is_told_that_no_more_will_come(
+        self, layer: ChannelLayer, peer: Peer, request_: Message, stream: Stream
+    ) -> None:
+        with pytest.raises(RequestAborted, match=r"took nothing for 0\.01 s"):
+            stream(request_, [b"x"] * (WINDOW + 1), timeout=0.01)
+        for _ in range(WINDOW):
+            assert (peer.receive(0) or {})["more_content"]
+        assert peer.receive(0) == {"abort": True}
+        assert peer.receive(0) is None
+
+    @pytest.mark.parametrize("lets_pass", [False, True])
+    def test_a_consumer_that_gives_up_ends_the_response(
+        self, layer: ChannelLayer, peer: Peer, lets_pass: bool
+    ) -> None:
+        def download(message: Message) -> None:
+            try:
+                stream_response(message, [b"x"] * (WINDOW + 1), timeout=0.01)
+            except RequestAborted:
+                if lets_pass:
+                    raise
+
+        with working(layer, [route("http.request", download)]):
+            peer.send("http.request")
+            for _ in range(WINDOW):
+                assert (peer.receive() or {})["more_content"]
+            assert peer.receive() == {"abort": True}
+        assert peer.receive(0) is None
+
+    @streaming
+    def test_an_error_behind_the_first_chunk_ends_the_response(
+        self, peer: Peer, request_: Message, stream: Stream
+    ) -> None:
+        with pytest.raises(ZeroDivisionError):
+            stream(request_, (b"%d" % (1 // number) for number in [1, 0]))
+        assert (peer.receive(0) or {})["content"] == b"1"
+        assert peer.receive(0) == {"abort": True}
 
     def test_an_error_before_the_first_chunk_is_answered_with_500(
         self, layer: ChannelLayer, peer: Peer

@@ -11,7 +11,7 @@ from busway.app.exceptions import (
     RequestTimeout,
     ResponseLater,
 )
-from busway.app.http import plain_response
+from busway.app.http import ABORT, plain_response
 from busway.app.message import Message
 from busway.bus.errors import InvalidName
 from busway.bus.layer import Operation, Send
@@ -44,7 +44,7 @@ def ending_of(error: BaseException, message: Message, consumer: str) -> Ending:
         return decided
     if isinstance(error, RequestAborted):
         logger.info("%s: %s", describe(message, consumer), error)
-        return Ending([], kind="aborted")
+        return Ending(_reply(message, {**ABORT}) if error.connected else [], kind="aborted")
     if isinstance(error, RequestTimeout):
         logger.warning("%s: %s", describe(message, consumer), error)
         return Ending(_reply(message, plain_response(408, "The request took too long.")))

@@ -183,6 +183,10 @@ class HTTPConnection(ABC):
         except ReplyError as error:
             self.fault(error)
             return
+        if reply.abort:
+            self.gateway.count("aborted response")
+            self.step(HTTPEvent.FAULT, FAULT)
+            return
         if reply.more and reply.ack_channel is not None:
             self.ack_channel = reply.ack_channel
         self.step(HTTPEvent.PART if reply.more else HTTPEvent.LAST, reply)
