@@ -111,6 +111,29 @@ def test_a_streamed_response_arrives_as_it_is_sent(layer: ChannelLayer, server: 
     server.eventually(lambda: not server.gateway.connections)
 
 
+def test_a_response_that_its_worker_gives_up_ends_without_its_end(
+    layer: ChannelLayer, server: WebServer
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker, RawClient(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        channel = worker.expect("http.request")["reply_channel"]
+        layer.send(channel, reply(content=b"one", more_content=True))
+        client.read_head()
+        assert client.read(8) == b"3\r\none\r\n"
+        layer.send(channel, {"abort": True})
+        assert client.read_all() == b""
+        worker.expect("http.disconnect", reply_channel=channel)
+    server.eventually(lambda: not server.gateway.connections)
+    assert server.gateway.drops == {"aborted response": 1}
+
+
+def test_a_request_that_its_worker_gives_up_is_answered_500(
+    server: WebServer, worker: Worker
+) -> None:
+    worker.script["http.request"] = lambda _: [{"abort": True}]
+    assert fetch("GET", server.url).status_code == 500
+
+
 def test_a_body_larger_than_a_chunk_comes_in_parts(layer: ChannelLayer, server: WebServer) -> None:
     body = bytes(range(256)) * 4096  # 1 MiB
     with Worker(layer, {"http.request": nothing}) as worker, ThreadPoolExecutor() as pool:
@@ -121,6 +144,7 @@ def test_a_body_larger_than_a_chunk_comes_in_parts(layer: ChannelLayer, server: 
         while more:
             _, part = layer.receive([message["body_channel"]], timeout=10)
             assert part is not None
+            assert part["number"] == len(received)
             received.append(part["content"])
             more = part["more_content"]
         layer.send(message["reply_channel"], reply(content=b"thanks"))

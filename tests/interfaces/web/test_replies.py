@@ -35,6 +35,7 @@ keys = st.sampled_from(
         "status",
         "content",
         "more_content",
+        "abort",
         "other",
     ]
 )
@@ -69,7 +70,8 @@ def test_an_http_reply_is_parsed_or_refused_with_a_reason(
         assert "; expected " in reply
         return
     assert isinstance(reply, HTTPReply)
-    assert (reply.status is not None) == first
+    assert reply.abort == (message.get("abort") is True)
+    assert (reply.status is not None) == (first and not reply.abort)
     assert all(not set(value) & set(b"\r\n\0") for _, value in reply.headers)
 
 

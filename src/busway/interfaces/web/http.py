@@ -63,6 +63,7 @@ class HTTPConnection(ABC):
         "_acked",
         "_acks",
         "_body",
+        "_chunks",
         "_heard",
         "_watched",
         "ack_channel",
@@ -92,6 +93,7 @@ class HTTPConnection(ABC):
         """Where the rest of the body goes, until it is complete."""
         self.ack_channel: str | None = None
         self._body: Outlet | None = None
+        self._chunks = 0
         self._acks: Outlet | None = None
         self._acked = 0
         self._heard = 0.0
@@ -146,7 +148,8 @@ class HTTPConnection(ABC):
         """
         if self.body_channel is None or self._body is None:
             return True
-        chunk = {"content": content, "more_content": more}
+        self._chunks += 1
+        chunk = {"number": self._chunks, "content": content, "more_content": more}
         self.gateway.bus.post(Send(self.body_channel, chunk), self._body)
         if not more:
             self.body_channel = None
@@ -187,6 +190,10 @@ class HTTPConnection(ABC):
             reply = parse_http_reply(message, first=self.state is HTTP.WAITING)
         except ReplyError as error:
             self.fault(error)
+            return
+        if reply.abort:
+            self.gateway.count("aborted response")
+            self.step(HTTPEvent.FAULT, FAULT)
             return
         if reply.more and reply.ack_channel is not None:
             self._await_part(reply.ack_channel)

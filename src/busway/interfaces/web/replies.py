@@ -57,6 +57,8 @@ class HTTPReply(msgspec.Struct, frozen=True, gc=False):
     content: bytes = b""
     more: bool = False
     ack_channel: str | None = None
+    abort: bool = False
+    """The worker gives the response up; nothing else counts then."""
 
 
 _WEBSOCKET_KEYS: dict[str, type | tuple[type, ...]] = {
@@ -77,6 +79,7 @@ _HTTP_KEYS: dict[str, type | tuple[type, ...]] = {
     "content": bytes,
     "more_content": bool,
     "ack_channel": str,
+    "abort": bool,
 }
 
 
@@ -110,6 +113,8 @@ def parse_http_reply(message: Mapping[str, Any], *, first: bool) -> HTTPReply:
     The `first` one has to have a status, the others must not.
     """
     _check_keys(message, _HTTP_KEYS)
+    if message.get("abort"):
+        return HTTPReply(abort=True)
     status = message.get("status")
     if first:
         if status is None:

@@ -141,7 +141,7 @@ class HTTPEvent(IntEnum):
     CUT = 6
     """The client is too slow for the response, or the server stops."""
     FAULT = 7
-    """A worker's reply cannot be sent."""
+    """A worker's reply cannot be sent, or the worker gives the response up."""
 
 
 class HTTPAction(StrEnum):
