@@ -53,7 +53,7 @@ def test_a_built_in_order_is_kept_unless_a_pattern_says_otherwise() -> None:
     [
         ("websocket.connect", "ordering", "reply_channel"),
         ("http.request.body?abc", "capacity", 8),
-        ("http.request.body?abc", "expiry", 600.0),
+        ("http.request.body?abc", "expiry", 3600.0),
         ("http.ack?abc", "expiry", 600.0),
         ("web.reply.abc!1", "capacity", 2000),
         ("http.request", "ordering", None),

@@ -167,6 +167,23 @@ def test_a_request_can_be_answered_before_its_body_is_read(
     server.eventually(lambda: server.gateway.bus.idle)
 
 
+def test_what_is_left_of_a_body_leaves_the_bus_with_its_answer(
+    layer: ChannelLayer, server: WebServer
+) -> None:
+    with (
+        Worker(layer, {"http.request": nothing}) as worker,
+        RawClient(server.port) as client,
+    ):
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n")
+        client.send(b"x" * 1_900_000)
+        message = worker.expect("http.request")
+        channel = message["body_channel"]
+        server.eventually(lambda: layer.statistics(channel).messages_pending > 1)
+        layer.send(message["reply_channel"], reply(status=413))
+        assert b" 413 " in client.read_head()
+        server.eventually(lambda: layer.statistics(channel).messages_pending == 0)
+
+
 # -- the client leaves, the answer comes late -----------------------------------------------
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Protocol
 
+from busway.bus.errors import BusError
 from busway.bus.layer import ChannelLayer, Delivery
 from busway.bus.names import new_process_prefix
 from busway.interfaces.web.access import AccessLog
@@ -55,6 +57,7 @@ class Gateway:
         self.bus = Bus(layer, (self.prefix,), self._deliver, self._finish)
         self.running = False
         self._ids = 0
+        self._discarding: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin, on the running event loop. Starting twice is harmless."""
@@ -106,6 +109,17 @@ class Gateway:
         """Take `connection` off the books and out of its groups."""
         if self.connections.pop(connection.channel, None) is not None:
             self.bus.leave(connection.channel)
+
+    def discard(self, channel: str) -> None:
+        """Take what waits on a single-reader channel off the bus: nobody is going to read it."""
+        task = self._loop.create_task(self._discard(channel))
+        self._discarding.add(task)
+        task.add_done_callback(self._discarding.discard)
+
+    async def _discard(self, channel: str) -> None:
+        with suppress(BusError):  # it expires in the end
+            while (await self.layer.areceive([channel]))[0] is not None:
+                pass
 
     def count(self, reason: str) -> None:
         """Count something that was refused, cut or dropped."""

@@ -63,6 +63,7 @@ class HTTPConnection(ABC):
         "_acked",
         "_acks",
         "_body",
+        "_body_name",
         "_chunks",
         "_heard",
         "_watched",
@@ -93,6 +94,7 @@ class HTTPConnection(ABC):
         """Where the rest of the body goes, until it is complete."""
         self.ack_channel: str | None = None
         self._body: Outlet | None = None
+        self._body_name = ""
         self._chunks = 0
         self._acks: Outlet | None = None
         self._acked = 0
@@ -134,7 +136,7 @@ class HTTPConnection(ABC):
         message = {"reply_channel": self.channel, "method": self.head.method, "body": body}
         message.update(self.head.fields())
         if more:
-            self.body_channel = gateway.layer.new_channel("http.request.body?")
+            self.body_channel = self._body_name = gateway.layer.new_channel("http.request.body?")
             message["body_channel"] = self.body_channel
             self._body = Outlet(self.body_accepted)
         self.asked = gateway.time()
@@ -281,6 +283,12 @@ class HTTPConnection(ABC):
         self.abort()
 
     def _finish(self, _: HTTPReply) -> None:
+        self._end()
+        if self._body_name:
+            # What an answer that did not want the whole body has left there.
+            self.gateway.discard(self._body_name)
+
+    def _end(self) -> None:
         gateway = self.gateway
         gateway.wheel.discard(self)
         gateway.unregister(self)
@@ -288,9 +296,9 @@ class HTTPConnection(ABC):
             gateway.bus.abandon(self._body)
             self.body_channel = None
 
-    def _disconnect(self, reply: HTTPReply) -> None:
+    def _disconnect(self, _: HTTPReply) -> None:
         bus, body_channel = self.gateway.bus, self.body_channel
-        self._finish(reply)
+        self._end()
         if not self.asked:
             return  # nobody has heard of the request
         if body_channel is not None and self._body is not None:
