@@ -41,8 +41,8 @@ constraints:  ## Renew constraints.txt with the current versions of everything
 	./scripts/constraints
 
 clean:  ## Remove everything that was made, the virtual environment included
-	rm -rf $(VENV) bench/.venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-		.import_linter_cache
+	rm -rf $(VENV) bench/.venv-* build dist js/node_modules .mypy_cache .ruff_cache \
+		.pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

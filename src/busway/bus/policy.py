@@ -51,8 +51,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 DEFAULT_POLICIES: Mapping[str, Mapping[str, Any]] = {
     "websocket.*": {"ordering": "reply_channel"},
-    # The capacity is the window: so many chunks of a body are under way at once.
-    "http.request.body*": {"capacity": 8},
+    # The capacity is the window: so many chunks of a body are under way at once. They wait for a
+    # consumer that may be slow, and one that expires spoils the whole.
+    "http.request.body*": {"capacity": 8, "expiry": 3600.0},
+    # Acknowledgements wait for a consumer that may take its time between two chunks.
+    "http.ack*": {"expiry": 600.0},
     # One prefix serves every connection of an interface server.
     "web.*!": {"capacity": 2000},
 }

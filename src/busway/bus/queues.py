@@ -297,7 +297,7 @@ def expire(step: Transaction, record: ChannelRecord, bundle: bytes) -> bytes:
 def _expire(step: Transaction, record: ChannelRecord, envelope: Envelope) -> None:
     if not record.owner:
         # Nobody reads the channel: it leaves its groups (ASGI, "Groups").
-        leave(step, envelope.channel, None)
+        leave(step, envelope.channel)
     if envelope.lane:
         release(step, envelope.lane, envelope.id)
 

@@ -14,9 +14,9 @@ from django.core.management.commands.runserver import Command as RunserverComman
 from django.utils import autoreload
 
 from busway.bus.errors import BuswayError
+from busway.cli.web import listen
 from busway.django.management.processes import add_layer_argument, shared_layer, start_log
 from busway.supervisor import ChildSpec, Supervisor
-from busway.supervisor.listening import listen_tcp
 
 GRACE = 5.0
 """Seconds that processes have to stop before they are killed."""
@@ -99,7 +99,8 @@ class Command(RunserverCommand):
             sys.exit(status)
 
     def _serve(self, options: dict[str, Any]) -> int:
-        sock = listen_tcp(self.addr, int(self.port), 1)[0]
+        where = {"fd": None, "unix_socket": None, "host": self.addr, "port": int(self.port)}
+        sock = listen(where)[0]
         try:
             specs = [_web(options, sock.fileno())]
             if options["run_worker"]:
