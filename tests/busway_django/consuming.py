@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextvars import copy_context
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -31,10 +32,13 @@ class Consumption:
         call = self._caller.find(Message(found, channel, self.layer))
         if isinstance(call, list):
             return call
+        run: Any = self._caller.call
         if call.target.is_async:
             # Its ORM is in this thread then, and sees what the test does.
-            return async_to_sync(self._caller.acall)(call)
-        return self._caller.call(call)
+            run = async_to_sync(self._caller.acall)
+        # What the caller leaves in the context is for worker threads only.
+        operations: list[Operation] = copy_context().run(run, call)
+        return operations
 
 
 def contents(operations: Iterable[Operation]) -> list[Any]:
