@@ -556,7 +556,7 @@ def test_the_user_of_the_message_is_asked_about(define: Define, layer: ChannelLa
     binding = define(Open)
     Open.asked.clear()
     message = Message({"text": '{"action": "create", "data": {"title": "a"}}'}, "x", layer)
-    message.user = "somebody"  # type: ignore[attr-defined]
+    vars(message)["user"] = "somebody"
     binding.consumer(message)
     assert Open.asked == [("somebody", "create", None)]
 
@@ -574,10 +574,30 @@ def test_connecting_and_disconnecting_do_not_reach_a_binding(
     assert consume("websocket.disconnect", code=1000) == []
 
 
-def test_a_binding_is_no_stream_of_an_async_socket(define: Define) -> None:
+def test_a_binding_is_a_stream_of_an_async_socket(define: Define, layer: ChannelLayer) -> None:
+    binding = define(Open, group_names=for_all)
+    layer.group_add("all", "test.all")
+
+    class Streams(AsyncWebsocketDemultiplexer):
+        consumers: ClassVar = {"articles": binding.aconsumer}
+
+    consume = Consumption(layer, [Streams.as_route()])
+    frame = {"stream": "articles", "payload": {"action": "create", "data": {"title": "a"}}}
+    (told,) = consume("websocket.receive", text=json.dumps(frame))
+    assert isinstance(told, GroupSend)
+    (rejected,) = consume("websocket.receive", text='{"stream": "articles", "payload": 1}')
+    assert contents([rejected])[0]["payload"]["action"] == "rejected"
+    assert Article.objects.count() == 1
+
+
+def test_the_consumer_has_to_fit_the_socket(define: Define) -> None:
     binding = define(Open)
-    with pytest.raises(ConfigurationError, match="is sync; the streams"):
-        AsyncWebsocketDemultiplexer.as_route(attrs={"consumers": {"x": binding.consumer}})
+    for given, expected in (
+        (binding.consumer, "is sync; the streams"),
+        (binding, "of a binding give ArticleBinding.consumer"),
+    ):
+        with pytest.raises(ConfigurationError, match=expected):
+            AsyncWebsocketDemultiplexer.as_route(attrs={"consumers": {"x": given}})
 
 
 def test_what_a_client_changes_is_told_to_all(

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 
 from busway.app.message import Message
@@ -37,6 +38,11 @@ class Inbound:
     def consumer(cls, message: Message, **kwargs: Any) -> None:
         """Handle a client's message: for routes, and for streams of a demultiplexer."""
         cls.get_handler()(message, **kwargs)
+
+    @classmethod
+    async def aconsumer(cls, message: Message, **kwargs: Any) -> None:
+        """Do `consumer` for streams of an async demultiplexer, in a thread."""
+        await sync_to_async(cls.consumer)(message, **kwargs)
 
     @classmethod
     def get_handler(cls) -> Handler:

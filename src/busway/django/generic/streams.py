@@ -90,6 +90,11 @@ def _stream(where: str, consumer: Consumer, *, is_async: bool) -> Stream:
         names = {"__module__": found.__module__, "__qualname__": found.__qualname__}
         found = type(found.__name__, (mixin, found), names)
         channels = frozenset(found.channel_names())
+    elif isinstance(found, type):
+        raise ConfigurationError(
+            f"{where} is the class {found.__qualname__}, which is no consumer; "
+            f"of a binding give {found.__name__}.consumer"
+        )
     target = target_of(found)
     if target.is_async is not is_async:
         kinds = ("async", "sync") if is_async else ("sync", "async")
