@@ -1,4 +1,8 @@
-"""A WebSocket for tests: its messages go through a routing as a worker of Django's sees it."""
+"""A WebSocket for tests: its messages go through a routing, with the check of origins.
+
+What else is around a consumer is left out, for it would close the connection of a test that is a
+transaction.
+"""
 
 from collections.abc import Iterable, Mapping
 from contextvars import copy_context
@@ -11,11 +15,16 @@ from busway.app.calling import Caller
 from busway.app.commits import Counts
 from busway.app.message import Message
 from busway.app.routing import Router, Routing
+from busway.app.targets import Target
 from busway.bus.layer import ChannelLayer, Operation, Send
-from busway.django.framing import framed
 from busway.django.layers import channel_layers
+from busway.django.security.websockets import guarded
 
 _numbers = count()
+
+
+def _guard(target: Target, channel: str) -> Target:
+    return guarded(target) if channel == "websocket.connect" else target
 
 
 class Socket:
@@ -36,7 +45,7 @@ class Socket:
         self.reply_channel = f"web.test!{next(_numbers)}"
         self.path = path
         self._layer = layer
-        self._caller = Caller(layer, Router(routing, wrap=framed), self.counts)
+        self._caller = Caller(layer, Router(routing, wrap=_guard), self.counts)
         given = {name.lower(): value for name, value in (headers or {}).items()}
         if cookies:
             given["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())

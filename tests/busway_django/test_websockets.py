@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from busway.app import Message, route
 from busway.app.exceptions import DenyConnection
-from busway.app.targets import is_async
+from busway.app.targets import is_async, target_of
 from busway.bus.errors import ConfigurationError, UsageError
+from busway.django.framing import framed
 from busway.django.security.websockets import (
     AllowedHostsOnlyOriginValidator,
     BaseOriginValidator,
@@ -17,9 +19,6 @@ from busway.django.security.websockets import (
     load_validator,
 )
 from busway_django.sockets import Socket
-
-# What is around every consumer looks after database connections.
-pytestmark = pytest.mark.django_db
 
 DENIED = [{"accept": False}]
 ACCEPTED = [{"accept": True}]
@@ -130,6 +129,15 @@ def test_a_refusal_is_logged_with_path_and_origin(caplog: pytest.LogCaptureFixtu
     ).connect()
     assert "'/chat/\\n'" in caplog.text
     assert "'https://evil.org'" in caplog.text
+
+
+@pytest.mark.parametrize("consumer", [accept, aaccept])
+def test_the_check_comes_before_everything_else_around_a_consumer(consumer: Any) -> None:
+    target = framed(target_of(consumer), "websocket.connect")
+    headers = [[b"origin", b"https://evil.org"]]
+    message = Message({"headers": headers}, "websocket.connect")
+    with pytest.raises(DenyConnection):
+        async_to_sync(target.consumer)(message) if target.is_async else target.consumer(message)
 
 
 def test_other_channels_are_not_checked() -> None:
