@@ -130,7 +130,12 @@ def channel_session_key(reply_channel: str) -> str:
     SECRET_KEY is part of it. Channel sessions lie where those of browsers do, so nobody may
     guess a key and send it as a cookie.
     """
-    mac = salted_hmac("busway.django.sessions", reply_channel, algorithm="sha256")
+    return _key(reply_channel, settings.SECRET_KEY)
+
+
+@lru_cache(maxsize=4096)  # every frame of a socket asks for the same
+def _key(reply_channel: str, secret: str) -> str:
+    mac = salted_hmac("busway.django.sessions", reply_channel, secret, algorithm="sha256")
     return f"chn{mac.hexdigest()[:37]}"
 
 
