@@ -55,7 +55,7 @@ $(VENV)/.server: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.server
 	@echo "Installing what the tests need into $(VENV)…"
-	@$(INSTALL) --editable '.[server,django]' --group test
+	@$(INSTALL) --editable '.[server,django,jwt]' --group test
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -58,6 +58,10 @@ DEFAULT_POLICIES: Mapping[str, Mapping[str, Any]] = {
     "http.ack*": {"expiry": 600.0},
     # One prefix serves every connection of an interface server.
     "web.*!": {"capacity": 2000},
+    # State that is kept as a message: while it is replaced the new one waits behind the old one.
+    # Two weeks are the age that Django gives its sessions.
+    "busway.session?": {"capacity": 2, "expiry": 1_209_600.0},
+    "busway.session.new?": {"capacity": 1, "expiry": 10.0},
 }
 """Policies that every layer starts with; what a user's pattern says counts before them."""
 

@@ -10,7 +10,7 @@ from busway.bus.membership import leave
 from busway.bus.names import address
 from busway.bus.parcels import Parcel, Refused, repack, size_of
 from busway.bus.records import ChannelRecord, LaneRecord
-from busway.bus.transaction import EVERYONE, Transaction
+from busway.bus.transaction import EVERYONE, Store, Transaction
 
 MAX_BATCH_SIZE = 4 * 1024 * 1024
 """An exchange stops taking messages at this many bytes."""
@@ -223,6 +223,19 @@ def _take_first(step: Transaction, queue: bytes, record: ChannelRecord, limit: i
         step.store.put(key, tie(envelopes[limit:]))
     record.pending -= count_of(bundle)
     return bundle
+
+
+def first(store: Store, channel: str, now: float) -> Envelope | None:
+    """Return the first message of a queue that has not expired, and leave it there."""
+    raw = store.get(records.channel_key(channel))
+    record = records.decode_channel(raw) if raw else ChannelRecord()
+    for index in range(record.head, record.tail):
+        bundle = store.get(records.queue_prefix(channel) + records.index_key(index))
+        for data in untie(bundle) if bundle else ():
+            envelope = decode_envelope(data)
+            if envelope.expires > now:
+                return envelope
+    return None
 
 
 def release(step: Transaction, lane: str, id_: int) -> None:

@@ -4,9 +4,12 @@ from django.apps import AppConfig
 from django.core import checks
 
 from busway.app.context import set_opener
+from busway.app.message import HINTS
 from busway.django import database
 from busway.django.checks import check_channel_layers
+from busway.django.hints import MISSING
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
+from busway.django.session_checks import check_origins, check_sessions
 
 
 class BuswayConfig(AppConfig):
@@ -19,6 +22,9 @@ class BuswayConfig(AppConfig):
     def ready(self) -> None:
         """Connect everything; no layer is opened before it is used."""
         checks.register(check_channel_layers)
+        checks.register(check_sessions)
+        checks.register(check_origins)
+        HINTS.update(MISSING)
         set_opener(lambda: channel_layers[DEFAULT_CHANNEL_LAYER])
         database.connect()
         # Models may be imported now, not before.

@@ -10,6 +10,7 @@ from busway.app.message import Message
 from busway.app.targets import Target
 from busway.app.worker import Worker
 from busway.django.exceptions import ChannelSocketException
+from busway.django.security.websockets import guarded
 from busway.django.signals import consumer_finished, consumer_started
 
 
@@ -19,7 +20,13 @@ def unframed(consumer: Callable[..., Any]) -> Callable[..., Any]:
     return consumer
 
 
-def framed(target: Target) -> Target:
+def framed(target: Target, channel: str) -> Target:
+    """Return a target as it is called for messages of `channel`."""
+    found = _with_signals(target)
+    return guarded(found) if channel == "websocket.connect" else found
+
+
+def _with_signals(target: Target) -> Target:
     """Return a target with the signals around its consumer."""
     consumer, name = target.consumer, target.name
     if getattr(consumer, "is_unframed", False):
