@@ -4,8 +4,7 @@ from django.apps import AppConfig
 from django.core import checks
 
 from busway.app.context import set_opener
-from busway.django import database
-from busway.django.checks import check_channel_layers
+from busway.django.checks import check_channel_layers, check_installed_apps
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
 
 
@@ -17,7 +16,7 @@ class BuswayConfig(AppConfig):
     verbose_name = "Busway"
 
     def ready(self) -> None:
-        """Connect everything; no layer is opened before it is used."""
+        """Register the checks, and say what the layer is; none is opened before it is used."""
         checks.register(check_channel_layers)
+        checks.register(check_installed_apps)
         set_opener(lambda: channel_layers[DEFAULT_CHANNEL_LAYER])
-        database.connect()

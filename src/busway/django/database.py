@@ -1,44 +1,36 @@
-"""Database connections: looked after around each consumer, and let go when nothing happens."""
+"""Database connections: looked after around each consumer, as Django does around requests."""
 
 import asyncio
-from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections, reset_queries
-
-from busway.django.signals import consumer_finished, consumer_started
+from django.db import close_old_connections, connections, reset_queries
 
 
-def connect() -> None:
-    """Look after connections around consumers, as Django does around requests."""
-    consumer_started.connect(_begin, dispatch_uid="busway.database")
-    consumer_finished.connect(_end, dispatch_uid="busway.database")
-
-
-def _begin(**_: Any) -> None:
-    if _loop() is None:
+def begin() -> None:
+    """Let a sync consumer find no connection that is broken or too old."""
+    if _is_used():
         reset_queries()
         close_old_connections()
 
 
-def _end(**_: Any) -> None:
-    loop = _loop()
-    if loop is None:
+def end() -> None:
+    """Close the connections that a sync consumer leaves broken, or that are not to be kept."""
+    if _is_used():
         close_old_connections()
-    else:
-        _closings.schedule(loop)
 
 
-def _loop() -> asyncio.AbstractEventLoop | None:
-    """Return the running event loop; None in a thread without: the connections are there."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+def end_async() -> None:
+    """Do `end` for an async consumer: its connections live in a thread, one hop away."""
+    _closings.schedule(asyncio.get_running_loop())
+
+
+def _is_used() -> bool:
+    """Tell whether this thread has connections; most consumers have none."""
+    return bool(connections.all(initialized_only=True))
 
 
 class _Closings:
-    """Closes old connections of async consumers: those live in a thread, one hop away.
+    """Closes old connections of async consumers.
 
     Consumers that end while a hop is under way share the next one.
     """
@@ -54,10 +46,10 @@ class _Closings:
             self._task = loop.create_task(self._close())
 
     async def _close(self) -> None:
-        await sync_to_async(close_old_connections)()
+        await sync_to_async(end)()
         while self._again:
             self._again = False
-            await sync_to_async(close_old_connections)()
+            await sync_to_async(end)()
 
 
 _closings = _Closings()

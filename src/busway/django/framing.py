@@ -1,4 +1,4 @@
-"""What happens around each consumer: the signals that it starts and has finished."""
+"""What happens around each consumer: signals, and a look after the database connections."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from busway.app.message import Message
 from busway.app.targets import Target
 from busway.app.worker import Worker
+from busway.django import database
 from busway.django.signals import consumer_finished, consumer_started
 
 
@@ -16,17 +17,19 @@ def unframed(consumer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def framed(target: Target) -> Target:
-    """Return a target with the signals around its consumer."""
+    """Return a target with signals around its consumer, and fresh database connections."""
     consumer, name = target.consumer, target.name
     if getattr(consumer, "is_unframed", False):
         return target
 
     def consume(message: Message, **kwargs: Any) -> Any:
+        database.begin()
         consumer_started.send(Worker, message=message, consumer=name)
         try:
             return consumer(message, **kwargs)
         finally:
             consumer_finished.send(Worker, message=message, consumer=name)
+            database.end()
 
     async def aconsume(message: Message, **kwargs: Any) -> None:
         await consumer_started.asend(Worker, message=message, consumer=name)
@@ -34,5 +37,6 @@ def framed(target: Target) -> Target:
             await consumer(message, **kwargs)
         finally:
             await consumer_finished.asend(Worker, message=message, consumer=name)
+            database.end_async()
 
     return target._replace(consumer=aconsume if target.is_async else consume)

@@ -84,17 +84,13 @@ class ChannelLayers:
         Raises `ConfigurationError` when it is not described, or wrongly.
         """
         config = self._config(alias)
-        options = config.get("TEST_CONFIG" if test else "CONFIG", {})
-        if "URL" in config:
-            return open_layer(config["URL"])
+        options = config.get("TEST_CONFIG", {}) if test else config.get("CONFIG", {})
+        url = options if isinstance(options, str) else config.get("URL")
+        if url is not None:
+            return open_layer(url)
         if "BACKEND" not in config:
             return IPCChannelLayer(**{"name": project_name(), **options})
-        layer = _backend(alias, config["BACKEND"])(**options)
-        if not isinstance(layer, ChannelLayer):
-            raise ConfigurationError(
-                f"CHANNEL_LAYERS[{alias!r}]: {config['BACKEND']!r} is no ChannelLayer"
-            )
-        return layer
+        return backend_class(alias, config["BACKEND"])(**options)
 
     def router(self, alias: str = DEFAULT_CHANNEL_LAYER) -> Router:
         """Return the router of a layer: its ROUTING, without the defaults of a worker.
@@ -201,18 +197,33 @@ def _spelled_out(alias: str, config: object) -> Mapping[str, Any]:
             f"CHANNEL_LAYERS[{alias!r}] has a URL and a BACKEND or CONFIG; "
             "options belong into the URL then, as in ipc://name?capacity=200"
         )
+    for key, expected in _expected(config).items():
+        if key in config and not isinstance(config[key], expected):
+            raise ConfigurationError(
+                f"CHANNEL_LAYERS[{alias!r}][{key!r}] is {config[key]!r}, expected "
+                + ("a dict of options" if expected is Mapping else "a URL or dotted path")
+            )
     return config
 
 
-def _backend(alias: str, path: str) -> Any:
+def _expected(config: Mapping[str, Any]) -> dict[str, type]:
+    test_config = str if "URL" in config or isinstance(config.get("TEST_CONFIG"), str) else Mapping
+    return {"BACKEND": str, "URL": str, "CONFIG": Mapping, "TEST_CONFIG": test_config}
+
+
+def backend_class(alias: str, path: str) -> type[ChannelLayer]:
+    """Import the BACKEND `path` of `alias`; raises `ConfigurationError` when it is none."""
+    wrong = f"the BACKEND {path!r} of CHANNEL_LAYERS[{alias!r}]"
+    remedy = "give the dotted path of a ChannelLayer, or a URL"
+    if path in MOVED:
+        raise ConfigurationError(f"{wrong} is of another system; use {MOVED[path]!r}")
     try:
-        return load(path)
-    except ConfigurationError as error:
-        hint = MOVED.get(path)
-        remedy = f"use {hint!r}" if hint else "give the dotted path of a ChannelLayer, or a URL"
-        raise ConfigurationError(
-            f"CHANNEL_LAYERS[{alias!r}]: BACKEND {path!r} cannot be used: {error}; {remedy}"
-        ) from error
+        found = load(path)
+    except (ConfigurationError, ImportError) as error:
+        raise ConfigurationError(f"{wrong} cannot be imported: {error}; {remedy}") from error
+    if not isinstance(found, type) or not issubclass(found, ChannelLayer):
+        raise ConfigurationError(f"{wrong} is {found!r}; {remedy}")
+    return found
 
 
 def _forget(*, setting: str, **_: Any) -> None:

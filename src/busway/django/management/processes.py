@@ -1,7 +1,7 @@
 """What the commands that run a part of a service have in common."""
 
 import logging
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -24,8 +24,6 @@ def add_layer_argument(parser: ArgumentParser) -> None:
 
 def add_supervised_arguments(parser: ArgumentParser) -> None:
     """Add what the supervisor gives to its processes; see `busway.supervisor.lifeline`."""
-    from argparse import SUPPRESS  # noqa: PLC0415
-
     parser.add_argument("--ready-fd", type=int, help=SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, help=SUPPRESS)
     parser.add_argument("--process-name", help=SUPPRESS)
@@ -56,7 +54,7 @@ def shared_layer(alias: str, command: str) -> ChannelLayer:
         raise CommandError(str(error)) from error
     if is_local(layer):
         raise CommandError(
-            f"the channel layer {alias!r} stays in one process, and {command} is one of several "
-            "that talk over it; use the IPC layer, or runserver, which uses that by itself"
+            f"the channel layer {alias!r} stays in one process, and {command} is for several that "
+            f"talk over it; leave BACKEND out of CHANNEL_LAYERS[{alias!r}] for the IPC layer"
         )
     return layer

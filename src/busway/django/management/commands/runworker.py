@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 
 from busway.app.worker import Worker
-from busway.bus.errors import ConfigurationError
+from busway.bus.errors import BuswayError
 from busway.django.handler import StaticFilesHandler
 from busway.django.layers import channel_layers
 from busway.django.management.processes import (
@@ -84,10 +84,9 @@ class Command(BaseCommand):
                 ready=lambda: _begin(options),
                 idle=close_old_connections,
             )
-        except ConfigurationError as error:
-            raise CommandError(str(error)) from error
-        try:
             worker.run()
+        except BuswayError as error:
+            raise CommandError(str(error)) from error
         finally:
             channel_layers.close()
 
