@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlparse
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
@@ -20,6 +20,8 @@ from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
 from busway.django.requests import AsgiRequest, script_name
 
 Headers = list[tuple[str, str]]
+
+_BODILESS = (204, 304)
 
 _ENDINGS = (ConsumerEnding, RequestTimeout, RequestAborted)
 
@@ -104,7 +106,9 @@ class AsgiHandler(BaseHandler):
             message.reply_to().send(whole(response, message["method"]))
             return
         if isinstance(response, StreamingHttpResponse) and response.is_async:
-            parts: Iterable[bytes] = _drive(aiter(response.streaming_content))
+            parts: Iterable[bytes] = _drive(
+                cast("AsyncIterator[bytes]", response.streaming_content)
+            )
         else:
             parts = _parts(response, self.chunk_size)
         stream_response(message, parts, status=response.status_code, headers=_headers(response))
@@ -180,7 +184,7 @@ def whole(response: HttpResponseBase, method: str = "GET") -> dict[str, Any]:
     headers = _headers(response)
     content = b"" if response.streaming else content_of(response)
     has_length = response.has_header("Content-Length") or response.streaming
-    if not has_length and response.status_code not in (204, 304):
+    if not has_length and response.status_code not in _BODILESS:
         headers.append(("Content-Length", str(len(content))))
     head = response_head(response.status_code, headers)
     return {**head, "content": b"" if method == "HEAD" else content, "more_content": False}
@@ -193,7 +197,12 @@ def content_of(response: HttpResponseBase) -> bytes:
 
 
 def _headers(response: HttpResponseBase) -> Headers:
-    headers: Headers = [*response.headers.items()]
+    headers: Headers = [
+        (name, value)
+        for name, value in response.headers.items()
+        # CommonMiddleware says 0 here, which HTTP forbids (RFC 9110, section 8.6).
+        if response.status_code not in _BODILESS or name.lower() != "content-length"
+    ]
     headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
     return headers
 

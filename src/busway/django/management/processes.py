@@ -4,9 +4,7 @@ import logging
 from argparse import SUPPRESS, ArgumentParser
 from typing import Any
 
-from django.core.management.base import CommandError
-
-from busway.bus.errors import BuswayError
+from busway.bus.errors import ConfigurationError
 from busway.bus.layer import ChannelLayer
 from busway.cli.logs import LEVELS, log_handler
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers, is_local
@@ -47,13 +45,10 @@ def start_log(process: str, verbosity: int) -> None:
 
 
 def shared_layer(alias: str, command: str) -> ChannelLayer:
-    """Open the layer of a process that is one of several; raises `CommandError`."""
-    try:
-        layer = channel_layers[alias]
-    except BuswayError as error:
-        raise CommandError(str(error)) from error
+    """Open the layer of a process that is one of several; raises `ConfigurationError`."""
+    layer = channel_layers[alias]
     if is_local(layer):
-        raise CommandError(
+        raise ConfigurationError(
             f"the channel layer {alias!r} stays in one process, and {command} is for several that "
             f"talk over it; leave BACKEND out of CHANNEL_LAYERS[{alias!r}] for the IPC layer"
         )

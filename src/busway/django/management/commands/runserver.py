@@ -85,17 +85,17 @@ class Command(RunserverCommand):
         if options["workers"] < 1:
             raise CommandError("--workers takes 1 or more; for none there is --noworker")
         start_log("busway", options["verbosity"])
-        # Opened to be told now, once and in one line, what is wrong with it.
-        shared_layer(options["layer"], "runserver").close()
+        try:
+            # Opened to be told now, once and in one line, what is wrong with it.
+            shared_layer(options["layer"], "runserver").close()
+        except BuswayError as error:
+            raise CommandError(str(error)) from error
         if not options["skip_checks"]:
             self.stdout.write("Performing system checks...\n\n")
             self.check(display_num_errors=True)
         self.check_migrations()
         connections.close_all()
-        try:
-            status = self._serve(options)
-        except BuswayError as error:
-            raise CommandError(str(error)) from error
+        status = self._serve(options)
         if status:
             sys.exit(status)
 

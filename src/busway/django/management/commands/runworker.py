@@ -71,8 +71,8 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         """Consume until SIGTERM."""
         begin(options, "worker")
-        layer = shared_layer(options["layer"], "runworker")
         try:
+            layer = shared_layer(options["layer"], "runworker")
             router = channel_layers.router(options["layer"])
             router.check_default(view_route(_view_consumer(options)))
             worker = Worker(
