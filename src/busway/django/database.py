@@ -1,8 +1,12 @@
 """Database connections: looked after around each consumer, as Django does around requests."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from asgiref.sync import sync_to_async
+from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
 
 
@@ -21,12 +25,37 @@ def end() -> None:
 
 def end_async() -> None:
     """Do `end` for an async consumer: its connections live in a thread, one hop away."""
-    _closings.schedule(asyncio.get_running_loop())
+    if not _kept.get():
+        _closings.schedule(asyncio.get_running_loop())
+
+
+@contextmanager
+def keeping_connections() -> Iterator[None]:
+    """Leave connections alone meanwhile: they are a test's, and so are the queries it counts."""
+    token = _kept.set(True)
+    undone = [(signal, receiver) for signal, receiver in _OWN if signal.disconnect(receiver)]
+    try:
+        yield
+    finally:
+        for signal, receiver in undone:
+            signal.connect(receiver)
+        _kept.reset(token)
+
+
+_OWN = [
+    (request_started, reset_queries),
+    (request_started, close_old_connections),
+    (request_finished, close_old_connections),
+]
+"""What Django itself does around requests."""
+
+
+_kept = ContextVar("busway_django_connections_kept", default=False)
 
 
 def _is_used() -> bool:
-    """Tell whether this thread has connections; most consumers have none."""
-    return bool(connections.all(initialized_only=True))
+    """Tell whether this thread has connections to look after; most consumers have none."""
+    return not _kept.get() and bool(connections.all(initialized_only=True))
 
 
 class _Closings:

@@ -31,10 +31,10 @@ def framed(target: Target) -> Target:
             consumer_finished.send(Worker, message=message, consumer=name)
             database.end()
 
-    async def aconsume(message: Message, **kwargs: Any) -> None:
+    async def aconsume(message: Message, **kwargs: Any) -> Any:
         await consumer_started.asend(Worker, message=message, consumer=name)
         try:
-            await consumer(message, **kwargs)
+            return await consumer(message, **kwargs)
         finally:
             await consumer_finished.asend(Worker, message=message, consumer=name)
             database.end_async()

@@ -83,11 +83,14 @@ class ChannelLayers:
 
         Raises `ConfigurationError` when it is not described, or wrongly.
         """
-        config = self._config(alias)
-        options = config.get("TEST_CONFIG", {}) if test else config.get("CONFIG", {})
-        url = options if isinstance(options, str) else config.get("URL")
-        if url is not None:
-            return open_layer(url)
+        config = self.config(alias)
+        return self.make_from(alias, for_tests(config) if test else config)
+
+    def make_from(self, alias: str, config: Mapping[str, Any]) -> ChannelLayer:
+        """Return a new layer for `alias`, as `config` describes it instead of the settings."""
+        if "URL" in config:
+            return open_layer(config["URL"])
+        options = config.get("CONFIG", {})
         if "BACKEND" not in config:
             return IPCChannelLayer(**{"name": project_name(), **options})
         return backend_class(alias, config["BACKEND"])(**options)
@@ -100,7 +103,7 @@ class ChannelLayers:
         with self._lock:
             router = self._routers.get(alias)
             if router is None:
-                routing = self._config(alias).get("ROUTING", [])
+                routing = self.config(alias).get("ROUTING", [])
                 router = self._routers[alias] = Router(routing, wrap=framed)
             return router
 
@@ -128,7 +131,7 @@ class ChannelLayers:
 
         Raises `ConfigurationError` when there is no TEST_CONFIG.
         """
-        if "TEST_CONFIG" not in self._config(alias):
+        if "TEST_CONFIG" not in self.config(alias):
             raise ConfigurationError(
                 f"CHANNEL_LAYERS[{alias!r}] has no TEST_CONFIG; add one, so that tests "
                 "do not meet the messages of a running site"
@@ -142,7 +145,8 @@ class ChannelLayers:
                 self._layers.popitem()[1].close()
             self._routers.clear()
 
-    def _config(self, alias: str) -> Mapping[str, Any]:
+    def config(self, alias: str) -> Mapping[str, Any]:
+        """Return what the settings say of `alias`; raises `ConfigurationError` for nothing."""
         try:
             return self.configs[alias]
         except KeyError:
@@ -159,6 +163,16 @@ channel_layers = ChannelLayers()
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer:
     """Return a layer of the settings: `channel_layers[alias]`."""
     return channel_layers[alias]
+
+
+def for_tests(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what describes a layer in tests, given what describes it: by its TEST_CONFIG."""
+    given = config.get("TEST_CONFIG", {})
+    if isinstance(given, str):
+        return {"URL": given}
+    # Not the bus of a site that runs beside the tests.
+    own = {} if "BACKEND" in config else {"name": f"test-{project_name()}"[:40]}
+    return {**config, "CONFIG": {**own, **given}}
 
 
 def is_local(layer: ChannelLayer) -> bool:
