@@ -116,11 +116,12 @@ def test_a_login_is_a_session_cookie(client: WSClient) -> None:
     assert not client.login(username="ada", password="wrong")  # noqa: S106
     assert client.get_cookies() == {}
     assert client.login(username="ada", password="of a test")  # noqa: S106
-    session = SessionStore(client.get_cookies()["sessionid"])
+    key = client.get_cookies()["sessionid"]
+    session = SessionStore(key)
     assert session["_auth_user_id"] == str(user.pk)
     client.logout()
     assert client.get_cookies() == {}
-    assert not session.exists(session.session_key)
+    assert not session.exists(key)
 
 
 @pytest.mark.django_db
