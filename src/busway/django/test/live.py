@@ -80,9 +80,12 @@ class ChannelLiveServer:
             stack.enter_context(shared_databases(self._databases))
             setup = stack.enter_context(self._layers())
             sock = stack.enter_context(self._listen())
-            for process in self._processes(setup, sock.fileno()):
+            processes = list(self._processes(setup, sock.fileno()))
+            for process in processes:
                 stack.callback(process.stop)
                 process.start()
+            for process in processes:
+                process.wait_until_ready()
             self._stack = stack.pop_all()
         return self
 
