@@ -41,7 +41,10 @@ class LiveProcess:
     def __init__(
         self, setup: dict[str, Any], words: Sequence[str], fds: Sequence[int] = ()
     ) -> None:
-        """Take what differs from the settings (see `busway.django.test.__main__`), options, and inherited descriptors."""
+        """Take what differs from the settings, options, and inherited descriptors.
+
+        What `setup` has: see `main` in `busway.django.test.__main__`.
+        """
         self._setup = setup
         self._words = words
         self._fds = fds
