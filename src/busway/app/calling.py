@@ -36,7 +36,7 @@ class Caller:
         try:
             found = self._find(message)
         except Exception as error:  # noqa: BLE001  (a custom route's own)
-            return self._ended(error, message, "its route", ())
+            return self.ended(error, message, "its route", ())
         if found is not None:
             return Call(found[0], message, found[1])
         self._counts.unrouted += 1
@@ -60,7 +60,7 @@ class Caller:
             raise  # it is for the worker
         except BaseException as error:  # noqa: BLE001  (whatever a consumer raises)
             held.open = False
-            return self._ended(error, message, target.name, held)
+            return self.ended(error, message, target.name, held)
         held.open = False
         return held
 
@@ -75,13 +75,14 @@ class Caller:
             raise
         except BaseException as error:  # noqa: BLE001
             held.open = False
-            return self._ended(error, message, target.name, held)
+            return self.ended(error, message, target.name, held)
         held.open = False
         return held
 
-    def _ended(
+    def ended(
         self, error: BaseException, message: Message, name: str, held: Sequence[Operation]
     ) -> list[Operation]:
+        """Return what is sent after the consumer `name` has raised `error`, having sent `held`."""
         ending = ending_of(error, message, name)
         if ending.kind:
             self._counts.count(ending.kind)

@@ -53,25 +53,25 @@ def current_layer() -> ChannelLayer:
     if running is not None:
         return running.layer
     layer = _process.layer
-    if layer is None:
-        with _process.lock:
-            layer = _process.layer
-            if layer is None:
-                layer = _process.layer = (_process.open or _open)()
-    return layer
-
-
-def _open() -> ChannelLayer:
-    return open_layer(os.environ.get("BUSWAY_LAYER") or default_url())
+    if layer is not None:
+        return layer
+    if _process.open is not None:
+        return _process.open()
+    with _process.lock:
+        if _process.layer is None:
+            url = os.environ.get("BUSWAY_LAYER") or default_url()
+            _process.layer = open_layer(url)
+        return _process.layer
 
 
 Opener = Callable[[], ChannelLayer]
 
 
 def set_opener(opener: Opener | None) -> Opener | None:
-    """Let `opener` open the process's layer at its first use, and return the one before it.
+    """Let `opener` say what the process's layer is, and return the one before it.
 
-    For frameworks with settings of their own. None: the layer is that of BUSWAY_LAYER.
+    For frameworks with settings of their own. It is asked each time, for what it returns may
+    change (as in tests), so it keeps what it has opened. None: the layer is that of BUSWAY_LAYER.
     """
     with _process.lock:
         before, _process.open = _process.open, opener

@@ -5,8 +5,7 @@ from django.core import checks
 
 from busway.app.context import set_opener
 from busway.app.message import HINTS
-from busway.django import database
-from busway.django.checks import check_channel_layers
+from busway.django.checks import check_channel_layers, check_installed_apps
 from busway.django.hints import MISSING
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
 from busway.django.session_checks import check_origins, check_sessions
@@ -20,13 +19,13 @@ class BuswayConfig(AppConfig):
     verbose_name = "Busway"
 
     def ready(self) -> None:
-        """Connect everything; no layer is opened before it is used."""
+        """Register the checks, and say what the layer is; none is opened before it is used."""
         checks.register(check_channel_layers)
+        checks.register(check_installed_apps)
         checks.register(check_sessions)
         checks.register(check_origins)
         HINTS.update(MISSING)
         set_opener(lambda: channel_layers[DEFAULT_CHANNEL_LAYER])
-        database.connect()
         # Models may be imported now, not before.
         from busway.django.binding.registry import register_waiting  # noqa: PLC0415
 

@@ -1,69 +1,82 @@
 """`manage.py check`: what is wrong with the channel layers of the settings, and what to do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core import checks
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Django's name)
 
-from busway.app.loading import load
 from busway.bus.errors import BuswayError
 from busway.bus.memory import MemoryChannelLayer
-from busway.django.layers import channel_layers
+from busway.django.layers import backend_class, channel_layers
 
 
 def check_channel_layers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Return what is wrong with CHANNEL_LAYERS and the routings in it. No layer is opened."""
     del app_configs
-    return list(_findings())
-
-
-def _findings() -> Iterator[CheckMessage]:
     try:
         configs = channel_layers.configs
     except BuswayError as error:
-        yield Error(str(error), id="busway.E001")
-        return
+        return [Error(str(error), id="busway.E001")]
+    found: list[CheckMessage] = []
     for alias, config in configs.items():
-        backend = config.get("BACKEND")
-        if backend is not None:
-            yield from _check_backend(alias, backend)
-        elif str(config.get("URL", "")).startswith("memory:"):
-            yield from _check_memory(alias)
-        try:
-            channel_layers.router(alias)
-        except Exception as error:  # noqa: BLE001  (a routing's module may raise anything)
-            yield Error(
-                f"The ROUTING of CHANNEL_LAYERS[{alias!r}] cannot be used: {error}",
-                hint="It is a list of route(…), or the dotted path of one.",
-                id="busway.E003",
-            )
+        found += _check_backend(alias, config)
+        found += _check_routing(alias)
+    return found
 
 
-def _check_backend(alias: str, path: str) -> Iterator[CheckMessage]:
-    from busway.django.layers import MOVED  # noqa: PLC0415
-
-    try:
-        backend = load(path)
-    except Exception as error:  # noqa: BLE001
-        hint = MOVED.get(path)
-        yield Error(
-            f"The BACKEND {path!r} of CHANNEL_LAYERS[{alias!r}] cannot be imported: {error}",
-            hint=f"Use {hint!r}." if hint else "It is the dotted path of a ChannelLayer.",
-            id="busway.E002",
+def check_installed_apps(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Return a warning when another application's `runserver` wins."""
+    del app_configs
+    places = list(settings.INSTALLED_APPS)
+    own = _place(places, "busway.django", "busway.django.apps.BuswayConfig")
+    static = _place(places, "django.contrib.staticfiles", _STATIC_CONFIG)
+    if own is None or static is None or own < static:
+        return []
+    return [
+        Warning(
+            "'busway.django' stands behind 'django.contrib.staticfiles' in INSTALLED_APPS: "
+            "runserver is Django's own, without WebSockets and workers.",
+            hint="Put 'busway.django' before it.",
+            id="busway.W002",
         )
-    else:
-        if backend is MemoryChannelLayer:
-            yield from _check_memory(alias)
+    ]
 
 
-def _check_memory(alias: str) -> Iterator[CheckMessage]:
-    if not settings.DEBUG:
-        yield checks.Warning(
+_STATIC_CONFIG = "django.contrib.staticfiles.apps.StaticFilesConfig"
+
+
+def _place(places: list[str], *names: str) -> int | None:
+    return next((place for place, name in enumerate(places) if name in names), None)
+
+
+def _check_backend(alias: str, config: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    is_memory = str(config.get("URL", "")).startswith("memory:")
+    if "BACKEND" in config:
+        try:
+            is_memory = issubclass(backend_class(alias, config["BACKEND"]), MemoryChannelLayer)
+        except Exception as error:  # noqa: BLE001  (its module may raise anything)
+            yield Error(_sentence(str(error)), id="busway.E002")
+    if is_memory and not settings.DEBUG:
+        yield Warning(
             f"CHANNEL_LAYERS[{alias!r}] lives in one process.",
             hint="Workers and interface servers are several: use the IPC layer, for example "
             '"ipc://name".',
             id="busway.W001",
         )
+
+
+def _check_routing(alias: str) -> Iterator[CheckMessage]:
+    try:
+        channel_layers.router(alias)
+    except Exception as error:  # noqa: BLE001  (its module may raise anything)
+        yield Error(
+            f"The ROUTING of CHANNEL_LAYERS[{alias!r}] cannot be used: {error}",
+            hint="It is a list of route(…), or the dotted path of one.",
+            id="busway.E003",
+        )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,6 +1,6 @@
-"""What happens around each consumer: the signals that it starts and has finished.
+"""What happens around each consumer: signals, and a look after the database connections.
 
-Endings of the project's own (`ChannelSocketException`) run here, before the second.
+Endings of the project's own (`ChannelSocketException`) run here, before both.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any
 from busway.app.message import Message
 from busway.app.targets import Target
 from busway.app.worker import Worker
+from busway.django import database
 from busway.django.exceptions import ChannelSocketException
 from busway.django.security.websockets import guarded
 from busway.django.signals import consumer_finished, consumer_started
@@ -27,12 +28,13 @@ def framed(target: Target, channel: str) -> Target:
 
 
 def _with_signals(target: Target) -> Target:
-    """Return a target with the signals around its consumer."""
+    """Return a target with signals around its consumer, and fresh database connections."""
     consumer, name = target.consumer, target.name
     if getattr(consumer, "is_unframed", False):
         return target
 
     def consume(message: Message, **kwargs: Any) -> Any:
+        database.begin()
         consumer_started.send(Worker, message=message, consumer=name)
         try:
             return consumer(message, **kwargs)
@@ -40,14 +42,16 @@ def _with_signals(target: Target) -> Target:
             return ending.run(message)
         finally:
             consumer_finished.send(Worker, message=message, consumer=name)
+            database.end()
 
-    async def aconsume(message: Message, **kwargs: Any) -> None:
+    async def aconsume(message: Message, **kwargs: Any) -> Any:
         await consumer_started.asend(Worker, message=message, consumer=name)
         try:
-            await consumer(message, **kwargs)
+            return await consumer(message, **kwargs)
         except ChannelSocketException as ending:
-            ending.run(message)
+            return ending.run(message)
         finally:
             await consumer_finished.asend(Worker, message=message, consumer=name)
+            database.end_async()
 
     return target._replace(consumer=aconsume if target.is_async else consume)

@@ -1,11 +1,11 @@
 """Django's views over the bus: a request's message in, the messages of its response out."""
 
-from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import Any
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Any, cast
 from urllib.parse import urlparse
 
-from asgiref.sync import ThreadSensitiveContext
-from django.conf import settings
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 from django.core import signals
 from django.core.handlers.base import BaseHandler
@@ -17,9 +17,11 @@ from busway.app.exceptions import ConsumerEnding, RequestAborted, RequestTimeout
 from busway.app.http import response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
-from busway.django.requests import AsgiRequest
+from busway.django.requests import AsgiRequest, script_name
 
 Headers = list[tuple[str, str]]
+
+_BODILESS = (204, 304)
 
 _ENDINGS = (ConsumerEnding, RequestTimeout, RequestAborted)
 
@@ -68,8 +70,9 @@ class AsgiHandler(BaseHandler):
         self, exception: Exception, request: HttpRequest
     ) -> HttpResponse:
         """Let what a consumer may raise pass the middleware; see `BaseHandler` for the rest."""
-        if isinstance(exception, _ENDINGS):
-            return _Ended(exception)
+        failure = request.failure if isinstance(request, AsgiRequest) else None
+        if failure is not None or isinstance(exception, _ENDINGS):
+            return _Ended(failure or exception)
         return super().process_exception_by_middleware(exception, request)
 
     @classmethod
@@ -87,8 +90,7 @@ class AsgiHandler(BaseHandler):
         yield {**head, "content": part, "more_content": False}
 
     def _begin(self, message: Message) -> AsgiRequest:
-        root = settings.FORCE_SCRIPT_NAME or message.get("root_path", "")
-        set_script_prefix(f"{root.rstrip('/')}/")
+        set_script_prefix(f"{script_name(message.content)}/")
         signals.request_started.send(sender=type(self), message=message)
         return self.request_class(message)
 
@@ -100,22 +102,23 @@ class AsgiHandler(BaseHandler):
             raise request.failure
 
     def _send(self, message: Message, response: HttpResponseBase) -> None:
-        if isinstance(response, StreamingHttpResponse):
-            if response.is_async:
-                response = _read_in_thread(response)
-            self._stream(message, response)
-        elif len(content_of(response)) > self.chunk_size:
-            self._stream(message, response)
+        if self._is_whole(message, response):
+            message.reply_to().send(whole(response, message["method"]))
+            return
+        if isinstance(response, StreamingHttpResponse) and response.is_async:
+            parts: Iterable[bytes] = _drive(
+                cast("AsyncIterator[bytes]", response.streaming_content)
+            )
         else:
-            message.reply_to().send(whole(response))
+            parts = _parts(response, self.chunk_size)
+        stream_response(message, parts, status=response.status_code, headers=_headers(response))
 
-    def _stream(self, message: Message, response: HttpResponseBase) -> None:
-        stream_response(
-            message,
-            _parts(response, self.chunk_size),
-            status=response.status_code,
-            headers=_headers(response),
-        )
+    def _is_whole(self, message: Message, response: HttpResponseBase) -> bool:
+        """Tell whether one message holds the response: it is short, or only its head is sent."""
+        if message["method"] == "HEAD":
+            return True
+        is_streaming = isinstance(response, StreamingHttpResponse)
+        return not is_streaming and len(content_of(response)) <= self.chunk_size
 
 
 class AsyncAsgiHandler(AsgiHandler):
@@ -128,27 +131,30 @@ class AsyncAsgiHandler(AsgiHandler):
 
     async def handle(self, message: Message) -> None:
         """Do `__call__` from async code."""
-        async with ThreadSensitiveContext():
+        async with ThreadSensitiveContext() as context:
             request = self._begin(message)
             response = await self.get_response_async(request)
             try:
                 self._check(request, response)
                 await self._asend(message, response)
             finally:
-                response.close()
+                # Its database connections, if any, are in the thread of this context.
+                if context in SyncToAsync.context_to_thread_executor:
+                    await sync_to_async(response.close)()
+                else:
+                    response.close()
 
     async def _asend(self, message: Message, response: HttpResponseBase) -> None:
-        chunks: AsyncIterable[bytes] | Iterable[bytes]
-        if isinstance(response, StreamingHttpResponse) and response.is_async:
-            chunks = response.streaming_content
-        elif (
-            isinstance(response, StreamingHttpResponse)
-            or len(content_of(response)) > self.chunk_size
-        ):
-            chunks = _parts(response, self.chunk_size)
-        else:
-            await message.reply_to().asend(whole(response))
+        if self._is_whole(message, response):
+            await message.reply_to().asend(whole(response, message["method"]))
             return
+        chunks: AsyncIterable[bytes] | Iterable[bytes]
+        if not isinstance(response, StreamingHttpResponse):
+            chunks = _parts(response, self.chunk_size)
+        elif response.is_async:
+            chunks = response.streaming_content
+        else:
+            chunks = _read_in_thread(iter(_parts(response, self.chunk_size)))
         await astream_response(
             message, chunks, status=response.status_code, headers=_headers(response)
         )
@@ -173,14 +179,15 @@ class StaticFilesHandler(AsgiHandler):
         return super().get_response(request)
 
 
-def whole(response: HttpResponseBase) -> dict[str, Any]:
-    """Return a response that is in memory as one message."""
-    content = content_of(response)
+def whole(response: HttpResponseBase, method: str = "GET") -> dict[str, Any]:
+    """Return a response to a request of `method` as one message; to HEAD, without the content."""
     headers = _headers(response)
-    if not response.has_header("Content-Length") and response.status_code not in (204, 304):
+    content = b"" if response.streaming else content_of(response)
+    has_length = response.has_header("Content-Length") or response.streaming
+    if not has_length and response.status_code not in _BODILESS:
         headers.append(("Content-Length", str(len(content))))
     head = response_head(response.status_code, headers)
-    return {**head, "content": content, "more_content": False}
+    return {**head, "content": b"" if method == "HEAD" else content, "more_content": False}
 
 
 def content_of(response: HttpResponseBase) -> bytes:
@@ -190,7 +197,12 @@ def content_of(response: HttpResponseBase) -> bytes:
 
 
 def _headers(response: HttpResponseBase) -> Headers:
-    headers: Headers = [*response.headers.items()]
+    headers: Headers = [
+        (name, value)
+        for name, value in response.headers.items()
+        # CommonMiddleware says 0 here, which HTTP forbids (RFC 9110, section 8.6).
+        if response.status_code not in _BODILESS or name.lower() != "content-length"
+    ]
     headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
     return headers
 
@@ -205,7 +217,31 @@ def _parts(response: HttpResponseBase, size: int) -> Iterable[bytes]:
     return (content[start : start + size] for start in range(0, len(content) or 1, size))
 
 
-def _read_in_thread(response: StreamingHttpResponse) -> StreamingHttpResponse:
-    """Let Django turn an async stream into a sync one, where there is no event loop."""
-    response.streaming_content = iter(response)
-    return response
+def _drive(chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
+    """Yield what an async stream gives, in a thread that has no event loop."""
+    with asyncio.Runner() as runner:
+        try:
+            while (chunk := runner.run(_next(chunks))) is not None:
+                yield chunk
+        finally:
+            if isinstance(chunks, AsyncGenerator):
+                runner.run(_close(chunks))
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
+
+
+async def _close(chunks: AsyncGenerator[bytes, None]) -> None:
+    await chunks.aclose()
+
+
+async def _read_in_thread(chunks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Yield what a sync stream gives, which may read files and the database."""
+    following = sync_to_async(_following)
+    while (chunk := await following(chunks)) is not None:
+        yield chunk
+
+
+def _following(chunks: Iterator[bytes]) -> bytes | None:
+    return next(chunks, None)

@@ -82,18 +82,17 @@ class ChannelLayers:
 
         Raises `ConfigurationError` when it is not described, or wrongly.
         """
-        config = self._config(alias)
-        options = config.get("TEST_CONFIG" if test else "CONFIG", {})
+        config = self.config(alias)
+        return self.make_from(alias, for_tests(config) if test else config)
+
+    def make_from(self, alias: str, config: Mapping[str, Any]) -> ChannelLayer:
+        """Return a new layer for `alias`, as `config` describes it instead of the settings."""
         if "URL" in config:
             return open_layer(config["URL"])
+        options = config.get("CONFIG", {})
         if "BACKEND" not in config:
             return IPCChannelLayer(**{"name": project_name(), **options})
-        layer = _backend(alias, config["BACKEND"])(**options)
-        if not isinstance(layer, ChannelLayer):
-            raise ConfigurationError(
-                f"CHANNEL_LAYERS[{alias!r}]: {config['BACKEND']!r} is no ChannelLayer"
-            )
-        return layer
+        return backend_class(alias, config["BACKEND"])(**options)
 
     def router(self, alias: str = DEFAULT_CHANNEL_LAYER) -> Router:
         """Return the router of a layer: its ROUTING, without the defaults of a worker.
@@ -103,7 +102,7 @@ class ChannelLayers:
         with self._lock:
             router = self._routers.get(alias)
             if router is None:
-                routing = self._config(alias).get("ROUTING", [])
+                routing = self.config(alias).get("ROUTING", [])
                 router = self._routers[alias] = Router(routing)
             return router
 
@@ -131,7 +130,7 @@ class ChannelLayers:
 
         Raises `ConfigurationError` when there is no TEST_CONFIG.
         """
-        if "TEST_CONFIG" not in self._config(alias):
+        if "TEST_CONFIG" not in self.config(alias):
             raise ConfigurationError(
                 f"CHANNEL_LAYERS[{alias!r}] has no TEST_CONFIG; add one, so that tests "
                 "do not meet the messages of a running site"
@@ -145,7 +144,8 @@ class ChannelLayers:
                 self._layers.popitem()[1].close()
             self._routers.clear()
 
-    def _config(self, alias: str) -> Mapping[str, Any]:
+    def config(self, alias: str) -> Mapping[str, Any]:
+        """Return what the settings say of `alias`; raises `ConfigurationError` for nothing."""
         try:
             return self.configs[alias]
         except KeyError:
@@ -162,6 +162,16 @@ channel_layers = ChannelLayers()
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer:
     """Return a layer of the settings: `channel_layers[alias]`."""
     return channel_layers[alias]
+
+
+def for_tests(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what describes a layer in tests, given what describes it: by its TEST_CONFIG."""
+    given = config.get("TEST_CONFIG", {})
+    if isinstance(given, str):
+        return {"URL": given}
+    # Not the bus of a site that runs beside the tests.
+    own = {} if "BACKEND" in config else {"name": f"test-{project_name()}"[:40]}
+    return {**config, "CONFIG": {**own, **given}}
 
 
 def is_local(layer: ChannelLayer) -> bool:
@@ -200,18 +210,33 @@ def _spelled_out(alias: str, config: object) -> Mapping[str, Any]:
             f"CHANNEL_LAYERS[{alias!r}] has a URL and a BACKEND or CONFIG; "
             "options belong into the URL then, as in ipc://name?capacity=200"
         )
+    for key, expected in _expected(config).items():
+        if key in config and not isinstance(config[key], expected):
+            raise ConfigurationError(
+                f"CHANNEL_LAYERS[{alias!r}][{key!r}] is {config[key]!r}, expected "
+                + ("a dict of options" if expected is Mapping else "a URL or dotted path")
+            )
     return config
 
 
-def _backend(alias: str, path: str) -> Any:
+def _expected(config: Mapping[str, Any]) -> dict[str, type]:
+    test_config = str if "URL" in config or isinstance(config.get("TEST_CONFIG"), str) else Mapping
+    return {"BACKEND": str, "URL": str, "CONFIG": Mapping, "TEST_CONFIG": test_config}
+
+
+def backend_class(alias: str, path: str) -> type[ChannelLayer]:
+    """Import the BACKEND `path` of `alias`; raises `ConfigurationError` when it is none."""
+    wrong = f"the BACKEND {path!r} of CHANNEL_LAYERS[{alias!r}]"
+    remedy = "give the dotted path of a ChannelLayer, or a URL"
+    if path in MOVED:
+        raise ConfigurationError(f"{wrong} is of another system; use {MOVED[path]!r}")
     try:
-        return load(path)
-    except ConfigurationError as error:
-        hint = MOVED.get(path)
-        remedy = f"use {hint!r}" if hint else "give the dotted path of a ChannelLayer, or a URL"
-        raise ConfigurationError(
-            f"CHANNEL_LAYERS[{alias!r}]: BACKEND {path!r} cannot be used: {error}; {remedy}"
-        ) from error
+        found = load(path)
+    except (ConfigurationError, ImportError) as error:
+        raise ConfigurationError(f"{wrong} cannot be imported: {error}; {remedy}") from error
+    if not isinstance(found, type) or not issubclass(found, ChannelLayer):
+        raise ConfigurationError(f"{wrong} is {found!r}; {remedy}")
+    return found
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any, cast
 
 from django.conf import settings
-from django.http import HttpRequest, QueryDict, parse_cookie
+from django.http import HttpRequest, QueryDict, UnreadablePostError, parse_cookie
 from django.utils.functional import cached_property
 
 from busway.app.exceptions import RequestAborted, RequestTimeout, ResponseLater
@@ -33,12 +33,8 @@ class AsgiRequest(HttpRequest):
         self.resolver_match = None
         self.message = message
         self.reply_channel = message.reply_channel
-        self.script_name: str = (settings.FORCE_SCRIPT_NAME or content.get("root_path", "")).rstrip(
-            "/"
-        )
-        path: str = content["path"]
-        # Servers and proxies differ in whether the path has the prefix.
-        self.path_info = path.removeprefix(self.script_name) or "/"
+        self.script_name = script_name(content)
+        self.path_info = path_info(content["path"], self.script_name)
         self.path = f"{self.script_name}{self.path_info}"
         self.method = content["method"].upper()
         self.META = self._meta(content)
@@ -48,7 +44,10 @@ class AsgiRequest(HttpRequest):
         if "body_channel" in content:
             self._stream: Any = BodyStream(message, self.body_receive_timeout)
         else:
-            self._stream = BytesIO(content.get("body", b""))
+            body = content.get("body", b"")
+            self._stream = BytesIO(body)
+            # Chunked requests do not say how long they are; forms are not read without.
+            self.META.setdefault("CONTENT_LENGTH", str(len(body)))
 
     def _meta(self, content: dict[str, Any]) -> dict[str, Any]:
         meta: dict[str, Any] = {
@@ -81,7 +80,7 @@ class AsgiRequest(HttpRequest):
     @cached_property
     def GET(self) -> QueryDict:  # type: ignore[override]  # noqa: N802  (Django's name)
         """The parameters of the query."""
-        return QueryDict(self.message.content.get("query_string", b""))
+        return QueryDict(self.message.content.get("query_string", b""), encoding=self.encoding)
 
     @cached_property
     def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
@@ -122,7 +121,7 @@ class BodyStream:
     def read(self, size: int | None = -1) -> bytes:
         """Return up to `size` bytes, less only at the end; -1 or None: everything.
 
-        Raises `RequestTimeout` and `RequestAborted`.
+        Raises `UnreadablePostError` when the client is too slow, or has gone: see `failure`.
         """
         if size is None or size < 0:
             whole = [self._left, *iter(self._next, b"")]
@@ -141,17 +140,17 @@ class BodyStream:
     def readline(self, size: int | None = -1) -> bytes:
         """Return the next line, or its first `size` bytes."""
         limit = -1 if size is None else size
-        line = b""
-        while b"\n" not in line and (limit < 0 or len(line) < limit):
+        parts: list[bytes] = []
+        while limit:
             chunk = self._left or self._next()
-            if not chunk:
+            end = chunk.find(b"\n") + 1 or len(chunk)
+            end = end if limit < 0 else min(end, limit)
+            parts.append(chunk[:end])
+            self._left = chunk[end:]
+            limit -= end if limit > 0 else 0
+            if not chunk or parts[-1].endswith(b"\n"):
                 break
-            self._left = b""
-            line += chunk
-        end = line.find(b"\n") + 1 or len(line)
-        end = end if limit < 0 else min(end, limit)
-        self._left = line[end:] + self._left
-        return line[:end]
+        return b"".join(parts)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
@@ -166,7 +165,18 @@ class BodyStream:
             return next(self._chunks, b"")
         except (RequestTimeout, RequestAborted) as error:
             self.failure = error
-            raise
+            raise UnreadablePostError(str(error)) from error
+
+
+def script_name(content: dict[str, Any]) -> str:
+    """Return where the project is mounted, without a slash at the end: empty for the root."""
+    name: str = settings.FORCE_SCRIPT_NAME or content.get("root_path", "")
+    return name.rstrip("/")
+
+
+def path_info(path: str, prefix: str) -> str:
+    """Return `path` below `prefix`; servers and proxies differ in whether it has the prefix."""
+    return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
 
 
 @lru_cache(maxsize=1024)

@@ -1,17 +1,17 @@
 """The consumer that answers `http.request` with Django's views."""
 
-import inspect
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
-from django.core.handlers.asgi import get_script_prefix
 from django.urls import Resolver404, URLPattern, URLResolver, get_resolver
 from django.utils.functional import cached_property
 
 from busway.app.message import Message
 from busway.django.framing import unframed
 from busway.django.handler import AsgiHandler, AsyncAsgiHandler
+from busway.django.requests import path_info, script_name
 
 
 class ViewConsumer:
@@ -93,12 +93,11 @@ def _is_async_view(callback: Callable[..., Any]) -> bool:
     view_class = getattr(callback, "view_class", None)
     if view_class is not None:
         return bool(view_class.view_is_async)
-    return inspect.iscoroutinefunction(callback)
+    return iscoroutinefunction(callback)
 
 
 def _is_async(message: Message) -> bool:
-    prefix = get_script_prefix(message.content).rstrip("/")
-    path = message.content["path"].removeprefix(prefix) or "/"
+    path = path_info(message.content["path"], script_name(message.content))
     try:
         return _is_async_view(get_resolver(settings.ROOT_URLCONF).resolve(path).func)
     except Resolver404:

@@ -1,12 +1,10 @@
 """What the commands that run a part of a service have in common."""
 
 import logging
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from typing import Any
 
-from django.core.management.base import CommandError
-
-from busway.bus.errors import BuswayError
+from busway.bus.errors import ConfigurationError
 from busway.bus.layer import ChannelLayer
 from busway.cli.logs import LEVELS, log_handler
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers, is_local
@@ -24,8 +22,6 @@ def add_layer_argument(parser: ArgumentParser) -> None:
 
 def add_supervised_arguments(parser: ArgumentParser) -> None:
     """Add what the supervisor gives to its processes; see `busway.supervisor.lifeline`."""
-    from argparse import SUPPRESS  # noqa: PLC0415
-
     parser.add_argument("--ready-fd", type=int, help=SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, help=SUPPRESS)
     parser.add_argument("--process-name", help=SUPPRESS)
@@ -49,14 +45,11 @@ def start_log(process: str, verbosity: int) -> None:
 
 
 def shared_layer(alias: str, command: str) -> ChannelLayer:
-    """Open the layer of a process that is one of several; raises `CommandError`."""
-    try:
-        layer = channel_layers[alias]
-    except BuswayError as error:
-        raise CommandError(str(error)) from error
+    """Open the layer of a process that is one of several; raises `ConfigurationError`."""
+    layer = channel_layers[alias]
     if is_local(layer):
-        raise CommandError(
-            f"the channel layer {alias!r} stays in one process, and {command} is one of several "
-            "that talk over it; use the IPC layer, or runserver, which uses that by itself"
+        raise ConfigurationError(
+            f"the channel layer {alias!r} stays in one process, and {command} is for several that "
+            f"talk over it; leave BACKEND out of CHANNEL_LAYERS[{alias!r}] for the IPC layer"
         )
     return layer

@@ -1,19 +1,21 @@
 """`manage.py runserver`: an interface server and workers, for development."""
 
 import asyncio
+import errno
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
+from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
 from django.core.management.base import CommandError, CommandParser
-from django.core.management.commands.runserver import Command as RunserverCommand
-from django.utils import autoreload
+from django.db import connections
 
-from busway.bus.errors import BuswayError
+from busway.bus.errors import BuswayError, ConfigurationError
 from busway.cli.web import listen
 from busway.django.management.processes import add_layer_argument, shared_layer, start_log
 from busway.supervisor import ChildSpec, Supervisor
@@ -68,64 +70,73 @@ class Command(RunserverCommand):
             metavar="SECONDS",
             help="How long workers have to accept a WebSocket, then 503. Default: %(default)s.",
         )
-        parser.add_argument(
-            "--nostatic",
-            action="store_false",
-            dest="static",
-            help="Do not answer requests for static files.",
-        )
-        parser.add_argument(
-            "--insecure", action="store_true", help="Answer them even while DEBUG is off."
-        )
         add_layer_argument(parser)
+
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        """Return the WSGI application that --noasgi serves."""
+        static = options["use_static_handler"] and apps.is_installed("django.contrib.staticfiles")
+        return super().get_handler(*args, **options | {"use_static_handler": static})
 
     def run(self, **options: Any) -> None:
         """Serve until Ctrl-C."""
         if not options["use_asgi"]:
             super().run(**options)
             return
+        if options["workers"] < 1:
+            raise CommandError("--workers takes 1 or more; for none there is --noworker")
         start_log("busway", options["verbosity"])
-        # Opened to be told now, once and in one line, what is wrong with it.
-        shared_layer(options["layer"], "runserver").close()
+        try:
+            # Opened to be told now, once and in one line, what is wrong with it.
+            shared_layer(options["layer"], "runserver").close()
+        except BuswayError as error:
+            raise CommandError(str(error)) from error
         if not options["skip_checks"]:
             self.stdout.write("Performing system checks...\n\n")
             self.check(display_num_errors=True)
         self.check_migrations()
-        try:
-            status = self._serve(options)
-        except BuswayError as error:
-            raise CommandError(str(error)) from error
+        connections.close_all()
+        status = self._serve(options)
         if status:
             sys.exit(status)
 
     def _serve(self, options: dict[str, Any]) -> int:
         where = {"fd": None, "unix_socket": None, "host": self.addr, "port": int(self.port)}
-        sock = listen(where)[0]
+        try:
+            sock = listen(where)[0]
+        except ConfigurationError as error:
+            raise CommandError(_explain(error, self.addr, int(self.port))) from error
+        self.port = str(sock.getsockname()[1])
         try:
             specs = [_web(options, sock.fileno())]
-            if options["run_worker"]:
-                specs += _workers(options)
+            specs += _workers(options)
             return asyncio.run(self._supervise(specs, options))
         finally:
             sock.close()
 
     async def _supervise(self, specs: list[ChildSpec], options: dict[str, Any]) -> int:
+        # watchfiles starts slowly, and --noreload does without.
+        from busway.supervisor.reload import changed_files  # noqa: PLC0415
+
         return await Supervisor(
             specs,
             grace=GRACE,
-            changes=_changes() if options["use_reloader"] else None,
+            changes=changed_files(code_directories()) if options["use_reloader"] else None,
             on_ready=lambda: self._greet(options),
         ).run()
 
     def _greet(self, options: dict[str, Any]) -> None:
         now = datetime.now().strftime("%B %d, %Y - %X")  # noqa: DTZ005  (for people, here)
         address = f"[{self.addr}]" if self._raw_ipv6 else self.addr
-        workers = options["workers"] if options["run_worker"] else "no"
+        count = _worker_count(options)
+        workers = f"{count or 'no'} worker{'s' * (count != 1)}"
         self.stdout.write(
             f"{now}\nDjango version {self.get_version()}, using settings "
-            f"{settings.SETTINGS_MODULE!r}\nHTTP and WebSockets at "
-            f"{self.protocol}://{address}:{self.port}/, {workers} worker(s); Ctrl-C stops it.\n\n"
+            f"{settings.SETTINGS_MODULE!r}\n{self.protocol}://{address}:{self.port}/ serves HTTP "
+            f"and WebSockets, with {workers}; Ctrl-C stops it.\n"
         )
+        if not count:
+            self.stdout.write("Nothing is answered until `manage.py runworker` runs.\n")
+        self.stdout.flush()
 
 
 def _web(options: dict[str, Any], fd: int) -> ChildSpec:
@@ -140,10 +151,18 @@ def _web(options: dict[str, Any], fd: int) -> ChildSpec:
 
 def _workers(options: dict[str, Any]) -> Iterator[ChildSpec]:
     words = ["--layer", options["layer"], *_common(options)]
-    words += ["--insecure"] * options["insecure"] + ["--nostatic"] * (not options["static"])
-    count = options["workers"] if options["use_threading"] else 1
-    for number in range(1, count + 1):
+    words += ["--insecure"] * options["insecure_serving"]
+    words += ["--nostatic"] * (not options["use_static_handler"])
+    words += ["--skip-checks"] * options["skip_checks"]
+    for number in range(1, _worker_count(options) + 1):
         yield _spec(f"worker {number}", "runworker", words, rolls=True)
+
+
+def _worker_count(options: dict[str, Any]) -> int:
+    if not options["run_worker"]:
+        return 0
+    count: int = options["workers"]
+    return count if options["use_threading"] else 1
 
 
 def _common(options: dict[str, Any]) -> list[str]:
@@ -176,14 +195,29 @@ def _manage() -> list[str]:
     return [sys.executable, "-m", "django"]
 
 
-def _changes() -> AsyncIterator[set[str]]:
-    from busway.supervisor.reload import changed_files  # noqa: PLC0415  (starts slowly)
+def code_directories() -> list[Path]:
+    """Return where the project's code is: its directory, and those of its applications.
 
-    here = Path.cwd()
-    site = {Path(path) for path in sys.path if "site-packages" in path}
-    roots = {
-        root
-        for root in autoreload.sys_path_directories()
-        if root.is_dir() and root not in site and "lib/python" not in str(root)
-    }
-    return changed_files(sorted({here, *(root for root in roots if root.is_relative_to(here))}))
+    What is installed is left out, and what lies within another of them.
+    """
+    script = Path(sys.argv[0]).resolve()
+    found = {script.parent if script.name == "manage.py" else Path.cwd()}
+    found |= {Path(config.path).resolve() for config in apps.get_app_configs()}
+    mine = {path for path in found if not {"site-packages", "dist-packages"} & {*path.parts}}
+    return sorted(path for path in mine if not mine & {*path.parents})
+
+
+def _explain(error: ConfigurationError, host: str, port: int) -> str:
+    """Return why nothing can listen there, with what to do in the words of this command."""
+    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    if number == errno.EADDRINUSE:
+        return (
+            f"port {port} on {host} is in use; stop what listens there, "
+            f"or choose another: manage.py runserver {port + 1 if port < 65535 else 8000}"
+        )
+    if number == errno.EACCES:
+        return f"port {port} needs privileges; choose one from 1024: manage.py runserver 8000"
+    return (
+        f"{host!r} is not an address of this machine; choose one, "
+        "for example manage.py runserver 127.0.0.1:8000, or 0.0.0.0:8000 for all of them"
+    )

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 
 from busway.app.worker import Worker
-from busway.bus.errors import ConfigurationError
+from busway.bus.errors import BuswayError
 from busway.django.layers import channel_layers
 from busway.django.management.processes import (
     add_layer_argument,
@@ -65,8 +65,8 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         """Consume until SIGTERM."""
         begin(options, "worker")
-        layer = shared_layer(options["layer"], "runworker")
         try:
+            layer = shared_layer(options["layer"], "runworker")
             router = channel_layers.router(options["layer"])
             router.check_default(view_route(_view_consumer(options)))
             worker = Worker(
@@ -78,10 +78,9 @@ class Command(BaseCommand):
                 ready=lambda: _begin(options),
                 idle=close_old_connections,
             )
-        except ConfigurationError as error:
-            raise CommandError(str(error)) from error
-        try:
             worker.run()
+        except BuswayError as error:
+            raise CommandError(str(error)) from error
         finally:
             channel_layers.close()
 

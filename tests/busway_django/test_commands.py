@@ -1,0 +1,116 @@
+"""`manage.py runworker`, `runweb` and `rundelay`."""
+
+import signal
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import override_settings
+
+from busway_django.sites import Site
+
+
+def test_an_interface_server_and_a_worker_find_each_other(site: Site) -> None:
+    web = site.start("runweb", "--port", "0")
+    address = web.expect(r"ready on http://([^\s;]+)")[1]
+    worker = site.start("runworker", "--threads", "2")
+    worker.expect("consuming")
+    assert site.get("/", address).text == "first"
+    socket = site.open(address)
+    socket.send("hello")
+    assert socket.recv(30) == "first hello"
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    again = site.start("runworker")
+    socket.send("hello")
+    assert socket.recv(30) == "first hello"
+    for service in (again, web):
+        service.signal(signal.SIGTERM)
+        assert service.ended() == 0
+        assert "Traceback" not in service.output
+
+
+def test_workers_can_share_the_channels(site: Site) -> None:
+    web = site.start("runweb", "--port", "0")
+    address = web.expect(r"ready on http://([^\s;]+)")[1]
+    views = site.start("runworker", "--only-channels", "http.*")
+    assert views.expect("consuming (.*)")[1] == "http.disconnect, http.request"
+    assert site.get("/", address).text == "first"
+    sockets = site.start("runworker", "--exclude-channels", "http.*")
+    assert "http" not in sockets.expect("consuming (.*)")[1]
+    socket = site.open(address)
+    socket.send("hello")
+    assert socket.recv(30) == "first hello"
+
+
+READY = """
+import sys
+
+from busway.django.signals import worker_process_ready, worker_ready
+
+def announce(signal, **_):
+    kind = "process" if signal is worker_process_ready else "thread"
+    print(f"{kind} is ready", file=sys.stderr, flush=True)
+
+worker_process_ready.connect(announce)
+worker_ready.connect(announce)
+"""
+
+
+def test_signals_say_when_a_worker_is_ready(site: Site) -> None:
+    with (site.directory / "mysite" / "routing.py").open("a") as file:
+        file.write(READY)
+    worker = site.start("runworker", "--threads", "2")
+    worker.expect("process is ready")
+    worker.expect("thread is ready")
+    worker.expect("thread is ready")
+
+
+@pytest.mark.parametrize("command", ["runworker", "runweb"])
+def test_a_memory_layer_is_refused_with_the_remedy(site: Site, command: str) -> None:
+    site.set(CHANNEL_LAYERS={"default": "memory://"})
+    service = site.start(command)
+    assert service.ended() == 1
+    service.all_ended()
+    assert "leave BACKEND out of CHANNEL_LAYERS['default']" in service.output
+    assert "Traceback" not in service.output
+
+
+def test_a_worker_without_channels_says_so(site: Site) -> None:
+    service = site.start("runworker", "--only-channels", "nothing.*")
+    assert service.ended() == 1
+    service.all_ended()
+    assert "no channel is left to consume" in service.output
+    assert "Traceback" not in service.output
+
+
+@pytest.mark.parametrize("command", ["runworker", "runweb"])
+def test_an_unknown_layer_is_one_line(site: Site, command: str) -> None:
+    service = site.start(command, "--layer", "other")
+    assert service.ended() == 1
+    service.all_ended()
+    assert "there is no channel layer 'other'; CHANNEL_LAYERS has 'default'" in service.output
+    assert "Traceback" not in service.output
+
+
+def test_runweb_has_the_options_of_the_command_line(site: Site) -> None:
+    service = site.start("runweb", "--help")
+    assert service.ended() == 0
+    service.all_ended()
+    for option in ("--unix-socket", "--proxy-headers", "--layer", "--settings", "--http-timeout"):
+        assert option in service.output
+
+
+def test_runweb_can_be_called_from_code() -> None:
+    with (
+        override_settings(CHANNEL_LAYERS={"default": "memory://"}),
+        pytest.raises(CommandError, match="stays in one process"),
+    ):
+        call_command("runweb", port=0)
+
+
+def test_rundelay_says_that_there_is_nothing_to_run() -> None:
+    out = StringIO()
+    call_command("rundelay", "--sleep", "2", stdout=out)
+    assert "delays are built in" in out.getvalue()

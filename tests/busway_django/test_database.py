@@ -1,0 +1,198 @@
+"""Database connections around consumers, and sends around transactions."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+from pytest_django import DjangoDbBlocker
+
+from busway.app.message import Message
+from busway.app.routing import route
+from busway.bus.layer import ChannelLayer
+from busway.django.database import end
+from busway_django.harness import Browser, working
+from busway_django.project.models import Note
+
+found: dict[str, Any] = {}
+"""What consumers saw, by the reply channel of the message."""
+
+
+def use(message: Message) -> None:
+    """Use the database, and answer which connection that was."""
+    was = connection.connection
+    Note.objects.create(text="used")
+    found[message["reply_channel"]] = (connection.connection, was)
+    message.reply_channel.send({"queries": Note.objects.count()})
+
+
+async def ause(message: Message) -> None:
+    """Use the database from async code."""
+    await Note.objects.acreate(text="used")
+    await message.reply_channel.asend({"queries": await Note.objects.acount()})
+
+
+async def ask(message: Message) -> None:
+    """Answer whether the thread that async code uses has an open connection."""
+    from asgiref.sync import sync_to_async
+
+    await asyncio.sleep(0)
+    is_open = await sync_to_async(lambda: connection.connection is not None)()
+    await message.reply_channel.asend({"open": is_open})
+
+
+def call(layer: ChannelLayer, browser: Browser, channel: str, **content: Any) -> dict[str, Any]:
+    """Have a message consumed, and return the answer."""
+    layer.send(channel, {"reply_channel": browser.reply_channel, **content})
+    answer = browser.receive()
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.usefixtures("file_database")
+def test_a_connection_is_closed_after_each_consumer(layer: ChannelLayer, browser: Browser) -> None:
+    with working(layer, [route("use", use)]):
+        assert call(layer, browser, "use") == {"queries": 1}
+        first, _ = found.pop(browser.reply_channel)
+        assert call(layer, browser, "use") == {"queries": 2}
+        second, before = found.pop(browser.reply_channel)
+    assert before is None
+    assert first is not second
+
+
+@pytest.mark.usefixtures("file_database")
+def test_a_connection_with_an_age_is_kept(
+    layer: ChannelLayer, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+    with working(layer, [route("use", use)]):
+        call(layer, browser, "use")
+        first, _ = found.pop(browser.reply_channel)
+        call(layer, browser, "use")
+        second, before = found.pop(browser.reply_channel)
+    assert first is second is before
+    first.close()
+
+
+@pytest.mark.usefixtures("file_database")
+def test_the_connections_of_async_consumers_are_closed_too(
+    layer: ChannelLayer, browser: Browser
+) -> None:
+    with working(layer, [route("use", ause), route("ask", ask)]):
+        assert call(layer, browser, "use") == {"queries": 1}
+        answer = call(layer, browser, "ask")
+        # The thread's work is done in order: the closing came before the question.
+        assert answer == {"open": False}
+
+
+def test_a_thread_without_connections_is_not_bothered() -> None:
+    seen: list[Any] = []
+
+    def look() -> None:
+        end()
+        seen.extend(connections.all(initialized_only=True))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == []
+
+
+def committing(message: Message) -> None:
+    """Send before, in, on the commit of, and after a transaction."""
+    reply = message.reply_channel
+    with transaction.atomic():
+        reply.send({"text": "in"})
+        transaction.on_commit(lambda: reply.send({"text": "on commit"}))
+        Note.objects.create(text="kept")
+        reply.send({"text": "still in"})
+    reply.send({"text": "after"})
+    if message.get("fails"):
+        reply.send({"text": "failing"}, immediately=True)
+        raise RuntimeError("on purpose")
+
+
+def rolling_back(message: Message) -> None:
+    """Send on a commit that does not come."""
+    with transaction.atomic():
+        transaction.on_commit(lambda: message.reply_channel.send({"text": "on commit"}))
+        transaction.set_rollback(True)
+    message.reply_channel.send({"text": "rolled back"})
+
+
+@pytest.mark.usefixtures("file_database")
+def test_sends_around_a_transaction_keep_their_order(layer: ChannelLayer, browser: Browser) -> None:
+    with working(layer, [route("commit", committing), route("back", rolling_back)]):
+        texts = [call(layer, browser, "commit")["text"]]
+        texts += [(browser.receive() or {})["text"] for _ in range(3)]
+        assert texts == ["in", "still in", "on commit", "after"]
+        assert call(layer, browser, "back") == {"text": "rolled back"}
+        assert call(layer, browser, "commit", fails=True) == {"text": "failing"}
+        assert browser.receive(0.05) is None
+
+
+POSTGRESQL = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": "postgres",
+    "USER": "postgres",
+    "HOST": "127.0.0.1",
+    "PORT": "5432",
+}
+
+
+@pytest.fixture
+def postgresql(
+    django_db_blocker: DjangoDbBlocker, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """Let other threads use a PostgreSQL server; return a connection to it to look from."""
+    psycopg = pytest.importorskip("psycopg")
+    try:
+        own = psycopg.connect(
+            "host=127.0.0.1 port=5432 user=postgres dbname=postgres connect_timeout=2",
+            autocommit=True,
+        )
+    except psycopg.OperationalError as error:
+        pytest.skip(f"there is no PostgreSQL server: {error}")
+    given = connections.settings["default"] | POSTGRESQL
+    monkeypatch.setitem(connections.settings, "default", given)
+    with own, django_db_blocker.unblock():
+        yield own
+
+
+def backend(message: Message) -> None:
+    """Answer which server process the connection has."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        row = cursor.fetchone()
+    message.reply_channel.send({"pid": row[0] if row else 0})
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_after_a_dropped_connection_the_next_message_reconnects(
+    postgresql: Any,
+    layer: ChannelLayer,
+    browser: Browser,
+    monkeypatch: pytest.MonkeyPatch,
+    checks: bool,
+) -> None:
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
+    monkeypatch.setitem(connections.settings["default"], "CONN_HEALTH_CHECKS", checks)
+
+    def closing(message: Message) -> None:
+        connections.close_all()
+        message.reply_channel.send({})
+
+    routes = [route("backend", backend), route("close", closing)]
+    with working(layer, routes) as worker:
+        first = call(layer, browser, "backend")["pid"]
+        assert call(layer, browser, "backend")["pid"] == first
+        postgresql.execute("SELECT pg_terminate_backend(%s, 10000)", [first])
+        if not checks:
+            # Nobody knows yet: this message fails, which is noticed.
+            layer.send("backend", {"reply_channel": browser.reply_channel})
+        second = call(layer, browser, "backend")["pid"]
+        assert second != first
+        call(layer, browser, "close")
+    assert worker.statistics().failed == (0 if checks else 1)
