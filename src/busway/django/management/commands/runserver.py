@@ -100,6 +100,7 @@ class Command(RunserverCommand):
 
     def _serve(self, options: dict[str, Any]) -> int:
         sock = listen_tcp(self.addr, int(self.port), 1)[0]
+        self.port = str(sock.getsockname()[1])  # another than asked for, if that was 0
         try:
             specs = [_web(options, sock.fileno())]
             if options["run_worker"]:
