@@ -9,7 +9,13 @@ from django.conf import settings
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 from django.core import signals
 from django.core.handlers.base import BaseHandler
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    StreamingHttpResponse,
+    UnreadablePostError,
+)
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
@@ -68,6 +74,8 @@ class AsgiHandler(BaseHandler):
         self, exception: Exception, request: HttpRequest
     ) -> HttpResponse:
         """Let what a consumer may raise pass the middleware; see `BaseHandler` for the rest."""
+        if isinstance(exception, UnreadablePostError) and isinstance(request, AsgiRequest):
+            exception = request.failure or exception
         if isinstance(exception, _ENDINGS):
             return _Ended(exception)
         return super().process_exception_by_middleware(exception, request)

@@ -6,12 +6,20 @@ from io import BytesIO
 from typing import Any, cast
 
 from django.conf import settings
-from django.http import HttpRequest, QueryDict, parse_cookie
+from django.http import HttpRequest, QueryDict, UnreadablePostError, parse_cookie
 from django.utils.functional import cached_property
 
 from busway.app.exceptions import RequestAborted, RequestTimeout, ResponseLater
 from busway.app.message import Message
 from busway.app.streaming import TIMEOUT, body_chunks
+
+
+class BodyAborted(RequestAborted, UnreadablePostError):
+    """The client left within its body; for Django, a body that cannot be read."""
+
+
+class BodyTimeout(RequestTimeout, UnreadablePostError):
+    """The client stopped within its body; for Django, a body that cannot be read."""
 
 
 class AsgiRequest(HttpRequest):
@@ -101,6 +109,25 @@ class AsgiRequest(HttpRequest):
             self._load_post_and_files()
         return self._files  # type: ignore[attr-defined]  # Django sets it
 
+    def _load_post_and_files(self) -> None:
+        try:
+            super()._load_post_and_files()
+        except (RequestTimeout, RequestAborted):
+            # Files would stay on disk until this request is garbage.
+            for handler in self.upload_handlers:
+                handler.upload_interrupted()
+            raise
+
+    def read(self, *args: Any, **kwargs: Any) -> bytes:
+        """Read from the body; see `BodyStream.read`."""
+        self._read_started = True
+        return cast("bytes", self._stream.read(*args, **kwargs))
+
+    def readline(self, *args: Any, **kwargs: Any) -> bytes:
+        """Read a line of the body; see `BodyStream.readline`."""
+        self._read_started = True
+        return cast("bytes", self._stream.readline(*args, **kwargs))
+
     POST = property(_get_post, _set_post)
     FILES = property(_get_files)
 
@@ -122,7 +149,7 @@ class BodyStream:
     def read(self, size: int | None = -1) -> bytes:
         """Return up to `size` bytes, less only at the end; -1 or None: everything.
 
-        Raises `RequestTimeout` and `RequestAborted`.
+        Raises `BodyTimeout` and `BodyAborted`.
         """
         if size is None or size < 0:
             whole = [self._left, *iter(self._next, b"")]
@@ -164,9 +191,11 @@ class BodyStream:
     def _next(self) -> bytes:
         try:
             return next(self._chunks, b"")
-        except (RequestTimeout, RequestAborted) as error:
-            self.failure = error
-            raise
+        except RequestTimeout as error:
+            self.failure = BodyTimeout(error.timeout)
+        except RequestAborted:
+            self.failure = BodyAborted()
+        raise self.failure
 
 
 @lru_cache(maxsize=1024)
