@@ -8,7 +8,9 @@ from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 from django.core import signals
+from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.base import BaseHandler
+from django.core.handlers.exception import response_for_exception
 from django.http import (
     FileResponse,
     HttpRequest,
@@ -177,7 +179,10 @@ class StaticFilesHandler(AsgiHandler):
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Return a static file, or what the views answer."""
         if self._files._should_handle(request.path):  # noqa: SLF001  (there is no other way)
-            return self._files.get_response(request)
+            try:
+                return self._files.get_response(request)
+            except SuspiciousOperation as error:  # a path that leads out of the directories
+                return response_for_exception(request, error)
         return super().get_response(request)
 
 
