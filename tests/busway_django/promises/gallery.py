@@ -153,8 +153,10 @@ def fail(request):
 @csrf_exempt
 def upload(request):
     print("upload begins", flush=True)
-    file = request.FILES["file"]
-    document = Document.objects.create(title=request.POST["title"], file=file)
+    file = request.FILES.get("file")
+    if file is None:
+        return HttpResponse("no file", status=400)
+    document = Document.objects.create(title=request.POST.get("title", ""), file=file)
     digest = hashlib.sha256()
     for chunk in document.file.chunks():
         digest.update(chunk)

@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 from busway_django.promises.gallery import FILES
 from services import PATIENCE, Service
 
-USER, PASSWORD = "ada", "lovelace"  # noqa: S105  (made by the project's migrations)
+USER, PASSWORD = "ada", "lovelace"
 
 
 def build(directory: Path) -> None:
@@ -38,6 +38,8 @@ class Site:
         self._services: list[Service] = []
         self.address = ("", 0)
         """Where it listens."""
+        self.worker: Service
+        """What has the output of the workers that were started last."""
 
     def runserver(self, *options: str, debug: bool = True, bus: str | None = "own") -> Service:
         """Run `manage.py runserver` on a free port; returns it once it is ready.
@@ -46,6 +48,7 @@ class Site:
         """
         service = self._start("runserver", "127.0.0.1:0", *options, debug=debug, bus=bus)
         self._listens(service.expect(r"//([\d.]+):(\d+)/, (no|\d+) worker"))
+        self.worker = service
         return service
 
     def runweb(self, *options: str, debug: bool = False) -> Service:
@@ -58,6 +61,7 @@ class Site:
         """Run `manage.py runworker`; returns it once it is ready."""
         service = self._start("runworker", *options, debug=debug)
         service.expect("consuming http")
+        self.worker = service
         return service
 
     def write(self, name: str, content: str) -> None:

@@ -81,7 +81,7 @@ def test_a_day_in_the_admin(site: Site, visit: Visit, tmp_path: Path) -> None:
     expect(page.get_by_text("Changed Title and File.")).to_be_visible()
     page.go_back()
     page.get_by_role("link", name="Delete").click()
-    page.get_by_role("button", name="Yes, I’m sure").click()
+    page.get_by_role("button", name="Yes, I").click()
     expect(page.get_by_text("was deleted successfully")).to_be_visible()
     page.goto(f"{site.url}/admin/gallery/document/")
     expect(page.locator(".paginator")).to_contain_text("25 documents")
