@@ -1,7 +1,8 @@
 """Django's views over the bus: a request's message in, the messages of its response out."""
 
 from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import Any
+from contextlib import nullcontext
+from typing import IO, Any
 from urllib.parse import urlparse
 
 from asgiref.sync import ThreadSensitiveContext
@@ -25,7 +26,7 @@ from busway.app.exceptions import ConsumerEnding, RequestAborted, RequestTimeout
 from busway.app.http import response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
-from busway.django.requests import AsgiRequest
+from busway.django.requests import AsgiRequest, receive_body
 
 Headers = list[tuple[str, str]]
 
@@ -96,11 +97,11 @@ class AsgiHandler(BaseHandler):
             head, part = {}, following
         yield {**head, "content": part, "more_content": False}
 
-    def _begin(self, message: Message) -> AsgiRequest:
+    def _begin(self, message: Message, body: IO[bytes] | None = None) -> AsgiRequest:
         root = settings.FORCE_SCRIPT_NAME or message.get("root_path", "")
         set_script_prefix(f"{root.rstrip('/')}/")
         signals.request_started.send(sender=type(self), message=message)
-        return self.request_class(message)
+        return self.request_class(message, body)
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""
@@ -137,15 +138,20 @@ class AsyncAsgiHandler(AsgiHandler):
     is_async = True
 
     async def handle(self, message: Message) -> None:
-        """Do `__call__` from async code."""
+        """Do `__call__` from async code. The whole of a body is received before the view runs."""
         async with ThreadSensitiveContext():
-            request = self._begin(message)
-            response = await self.get_response_async(request)
-            try:
-                self._check(request, response)
-                await self._asend(message, response)
-            finally:
-                response.close()
+            body = await receive_body(message)
+            with body or nullcontext():
+                await self._handle(message, body)
+
+    async def _handle(self, message: Message, body: IO[bytes] | None) -> None:
+        request = self._begin(message, body)
+        response = await self.get_response_async(request)
+        try:
+            self._check(request, response)
+            await self._asend(message, response)
+        finally:
+            response.close()
 
     async def _asend(self, message: Message, response: HttpResponseBase) -> None:
         chunks: AsyncIterable[bytes] | Iterable[bytes]
