@@ -60,6 +60,12 @@ STATIC_URL = "/static/"
 MEDIA_URL = "/media/"
 MEDIA_ROOT = BASE_DIR / "media"
 FILE_UPLOAD_TEMP_DIR = BASE_DIR / "uploading"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"django": {"handlers": ["console"], "level": "INFO"}},
+}
 CHANNEL_LAYERS = {"default": {"ROUTING": "gallery.routing.channel_routing"}}
 if "GALLERY_BUS" in os.environ:
     CHANNEL_LAYERS["default"]["URL"] = os.environ["GALLERY_BUS"]
@@ -203,6 +209,44 @@ def endless(request):
     return StreamingHttpResponse(parts())
 
 
+async def async_hello(request):
+    return HttpResponse("hello")
+
+
+async def async_fail(request):
+    raise RuntimeError("the view raises")
+
+
+@csrf_exempt
+async def async_upload(request):
+    file = request.FILES.get("file")
+    if file is None:
+        return HttpResponse("no file", status=400)
+    digest = hashlib.sha256()
+    for chunk in file.chunks():
+        digest.update(chunk)
+    return JsonResponse({"size": file.size, "digest": digest.hexdigest()})
+
+
+async def async_stream(request, megabytes):
+    async def parts():
+        for block in blocks(megabytes):
+            yield block
+
+    return StreamingHttpResponse(parts(), content_type="application/octet-stream")
+
+
+async def async_endless(request):
+    async def parts():
+        try:
+            for number in itertools.count():
+                yield b"%020d" % number * 1000
+        finally:
+            print("stream closed", flush=True)
+
+    return StreamingHttpResponse(parts())
+
+
 def tell(request, channel):
     Channel(channel).send({"text": "from a view"})
     return HttpResponse("told")
@@ -229,6 +273,11 @@ urlpatterns = [
     path("document/<int:pk>/", views.document),
     path("stream/<int:megabytes>/", views.stream),
     path("endless/", views.endless),
+    path("async/", views.async_hello),
+    path("async/fail/", views.async_fail),
+    path("async/upload/", views.async_upload),
+    path("async/stream/<int:megabytes>/", views.async_stream),
+    path("async/endless/", views.async_endless),
     path("tell/<str:channel>/", views.tell),
     path("tell-all/<str:text>/", views.tell_all),
 ]

@@ -23,7 +23,8 @@ def build(directory: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content.lstrip())
     (directory / "uploading").mkdir()
-    with Service(_manage("migrate"), cwd=directory, environment=_environment()) as migrate:
+    command = [sys.executable, "manage.py", "migrate"]
+    with Service(command, cwd=directory, environment=_environment("gallery")) as migrate:
         assert migrate.ended() == 0, migrate.output
 
 
@@ -35,6 +36,8 @@ class Site:
         shutil.copytree(built, directory)
         self.directory = directory
         self._stack = stack
+        self.package = "gallery"
+        """The project's package."""
         self._services: list[Service] = []
         self.address = ("", 0)
         """Where it listens."""
@@ -51,18 +54,34 @@ class Site:
         self.worker = service
         return service
 
-    def runweb(self, *options: str, debug: bool = False) -> Service:
+    def runweb(self, *options: str, debug: bool = False, bus: str | None = "own") -> Service:
         """Run `manage.py runweb` on a free port; returns it once it is ready."""
-        service = self._start("runweb", "--port", "0", *options, debug=debug)
+        service = self._start("runweb", "--port", "0", *options, debug=debug, bus=bus)
         self._listens(service.expect(r"//([\d.]+):(\d+)"))
         return service
 
-    def runworker(self, *options: str, debug: bool = False) -> Service:
-        """Run `manage.py runworker`; returns it once it is ready."""
-        service = self._start("runworker", *options, debug=debug)
+    def runworker(
+        self,
+        *options: str,
+        debug: bool = False,
+        bus: str | None = "own",
+        cwd: Path | None = None,
+    ) -> Service:
+        """Run `manage.py runworker`; returns it once it is ready.
+
+        `cwd` is the directory to start it from, None: the project's.
+        """
+        service = self._start("runworker", *options, debug=debug, bus=bus, cwd=cwd)
         service.expect("consuming http")
         self.worker = service
         return service
+
+    def rename(self, name: str) -> None:
+        """Call the project's package `name` instead of "gallery"."""
+        (self.directory / "gallery").rename(self.directory / name)
+        for path in self.directory.glob("**/*.py"):
+            path.write_text(path.read_text().replace("gallery", name))
+        self.package = name
 
     def write(self, name: str, content: str) -> None:
         """Put a file into the project, at once and whole."""
@@ -92,22 +111,26 @@ class Site:
     def _listens(self, found: re.Match[str]) -> None:
         self.address = found[1], int(found[2])
 
-    def _start(self, *command: str, debug: bool = True, bus: str | None = "own") -> Service:
-        environment = {**_environment(), "GALLERY_DEBUG": "on" if debug else "off"}
+    def _start(
+        self,
+        *command: str,
+        debug: bool = True,
+        bus: str | None = "own",
+        cwd: Path | None = None,
+    ) -> Service:
+        environment = _environment(self.package)
+        environment["GALLERY_DEBUG"] = "on" if debug else "off"
         if bus is not None:
             environment["GALLERY_BUS"] = f"ipc://{bus}?directory={self.directory}/bus"
-        service = Service(_manage(*command), cwd=self.directory, environment=environment)
+        line = [sys.executable, str(self.directory / "manage.py"), *command]
+        service = Service(line, cwd=cwd or self.directory, environment=environment)
         self._services.append(self._stack.enter_context(service))
         return service
 
 
-def _manage(*command: str) -> list[str]:
-    return [sys.executable, "manage.py", *command]
-
-
-def _environment() -> dict[str, str]:
+def _environment(package: str) -> dict[str, str]:
     return {
         # pytest-django sets its own.
-        "DJANGO_SETTINGS_MODULE": "gallery.settings",
+        "DJANGO_SETTINGS_MODULE": f"{package}.settings",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }

@@ -46,17 +46,20 @@ def _alive(request: pytest.FixtureRequest) -> Iterator[None]:
 # -- views --------------------------------------------------------------------------------
 
 
-def test_a_view_that_raises_is_answered_with_the_technical_page(developed: Site) -> None:
-    answer = httpx.get(f"{developed.url}/fail/", timeout=PATIENCE)
+@pytest.mark.parametrize("view", ["fail", "async_fail"])
+def test_a_view_that_raises_is_answered_with_the_technical_page(developed: Site, view: str) -> None:
+    path = f"/{view.replace('_', '/')}/"
+    answer = httpx.get(f"{developed.url}{path}", timeout=PATIENCE)
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    for shown in ("RuntimeError", "the view raises", "secret_of_the_frame", "gallery.views.fail"):
+    for shown in ("RuntimeError", "the view raises", f"gallery.views.{view}"):
         assert shown in answer.text
-    logged(developed, "Internal Server Error: /fail/")
+    logged(developed, f"Internal Server Error: {path}")
 
 
-def test_a_view_that_raises_shows_nothing_without_debug(site: Site) -> None:
-    answer = httpx.get(f"{site.url}/fail/", timeout=PATIENCE)
+@pytest.mark.parametrize("path", ["/fail/", "/async/fail/"])
+def test_a_view_that_raises_shows_nothing_without_debug(site: Site, path: str) -> None:
+    answer = httpx.get(f"{site.url}{path}", timeout=PATIENCE)
     assert answer.status_code == 500
     assert "Server Error (500)" in answer.text
     assert "RuntimeError" not in answer.text
@@ -144,9 +147,10 @@ def test_a_host_of_the_settings_is_served(site: Site) -> None:
         (b"application/x-www-form-urlencoded; charset=nowhere", b"title=a"),
     ],
 )
-def test_a_malformed_form_is_refused(site: Site, kind: bytes, body: bytes) -> None:
+@pytest.mark.parametrize("path", ["/upload/", "/async/upload/"])
+def test_a_malformed_form_is_refused(site: Site, path: str, kind: bytes, body: bytes) -> None:
     answer = httpx.post(
-        f"{site.url}/upload/", headers={b"content-type": kind}, content=body, timeout=PATIENCE
+        f"{site.url}{path}", headers={b"content-type": kind}, content=body, timeout=PATIENCE
     )
     # By Django, or by the view where what could be understood has no file.
     assert answer.status_code == 400
@@ -198,33 +202,34 @@ def test_a_reply_for_a_socket_that_has_gone_is_no_error(site: Site) -> None:
 # -- clients that leave -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/upload/", "/raw/", "/guarded/"])
+@pytest.mark.parametrize("path", ["/upload/", "/raw/", "/guarded/", "/async/upload/"])
 def test_a_client_that_leaves_in_the_middle_of_an_upload(site: Site, path: str) -> None:
     before = site.output.count("Traceback")
     with dialled(site) as client:
-        client.sendall(
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000000\r\n"
-            "Content-Type: multipart/form-data; boundary=edge\r\n"
-            f"Cookie: csrftoken={'a' * 32}\r\n\r\n"
-            '--edge\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'.encode()
-        )
-        client.sendall(bytes(5_000_000))  # the bus takes no more before some of it is read
-        if path != "/guarded/":
+        begin_upload(client, path)
+        if path in ("/upload/", "/raw/"):
             logged(site, "upload begins")
     logged(site, "the client is gone before its request was answered")
     assert site.output.count("Traceback") == before
     assert not [*(site.directory / "uploading").iterdir()]
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_download(site: Site) -> None:
+def test_an_upload_that_stalls_holds_up_no_async_views(site: Site) -> None:
+    with dialled(site) as client:
+        begin_upload(client, "/async/upload/")
+        assert httpx.get(f"{site.url}/async/", timeout=PATIENCE).text == "hello"
+    logged(site, "the client is gone before its request was answered")
+
+
+@pytest.mark.parametrize("path", ["/endless/", "/async/endless/"])
+def test_a_client_that_leaves_in_the_middle_of_a_download(site: Site, path: str) -> None:
     before = site.output.count("Traceback")
     with dialled(site) as client:
-        client.sendall(b"GET /endless/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         received = 0
         while received < 5_000_000:
             received += len(client.recv(1 << 20))
-    logged(site, "stream closed")
-    logged(site, "the client is gone before its request was answered")
+    logged(site, "stream closed", "the client is gone before its request was answered")
     assert site.output.count("Traceback") == before
 
 
@@ -236,9 +241,22 @@ def test_a_client_that_leaves_before_any_answer_of_a_hello(site: Site) -> None:
     assert site.output.count("Traceback") == before
 
 
-def logged(site: Site, text: str) -> None:
-    """Wait for a line of any process of `site` that has `text` in it."""
-    site.worker.expect(re.escape(text))
+def begin_upload(client: socket.socket, path: str) -> None:
+    """Send the first 3 MB of a form that is said to have 100."""
+    client.sendall(
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000000\r\n"
+        "Content-Type: multipart/form-data; boundary=edge\r\n"
+        f"Cookie: csrftoken={'a' * 32}\r\n\r\n"
+        '--edge\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'.encode()
+    )
+    client.sendall(bytes(3_000_000))
+
+
+def logged(site: Site, *texts: str) -> None:
+    """Wait until the workers of `site` have printed `texts`, in any order."""
+    awaited = {*texts}
+    while awaited:
+        awaited.remove(site.worker.expect("|".join(map(re.escape, awaited)))[0])
 
 
 @contextmanager

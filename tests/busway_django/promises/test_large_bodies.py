@@ -4,7 +4,7 @@ import hashlib
 import http.client
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -15,6 +15,8 @@ from services import PATIENCE
 
 MEGABYTES = 500 if LONG else 60
 MB = 1 << 20
+UPLOADS = ["/upload/", "/raw/", "/async/upload/"]
+STREAMS = ["/stream/", "/async/stream/"]
 
 
 class Running(NamedTuple):
@@ -29,47 +31,42 @@ def running(make_site: MakeSite) -> Running:
     """Return a site that has served a little of everything."""
     site = make_site()
     web, worker = site.runweb(), site.runworker()
-    for path in ("/upload/", "/raw/"):
-        download(site, f"/document/{upload(site, 2)['id']}/") if path == "/upload/" else raw(
-            site, 2
-        )
-    download(site, "/stream/2/")
+    for path in UPLOADS:
+        upload(site, path, 2)
+    download(site, "/document/26/")
+    for path in STREAMS:
+        download(site, f"{path}2/")
     return Running(site, {"interface server": web.pid, "worker": worker.pid})
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600 if LONG else 120)
-def test_an_uploaded_file_is_stored_and_served_again_in_little_memory(running: Running) -> None:
-    expected = digest_of(MEGABYTES)
+@pytest.mark.parametrize("path", UPLOADS)
+def test_an_upload_takes_little_memory(running: Running, path: str) -> None:
     with measured(running.pids) as uses:
-        stored = upload(running.site, MEGABYTES)
-    assert (stored["size"], stored["digest"]) == (MEGABYTES * MB, expected)
-    within_limit("an upload as a form", uses)
-    with measured(running.pids) as uses:
-        assert download(running.site, f"/document/{stored['id']}/") == (MEGABYTES * MB, expected)
-    within_limit("a FileResponse", uses)
+        found = upload(running.site, path, MEGABYTES)
+    assert (found["size"], found["digest"]) == (MEGABYTES * MB, digest_of(MEGABYTES))
+    within_limit(f"upload to {path}", uses)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600 if LONG else 120)
-def test_a_body_that_a_view_reads_in_parts_takes_little_memory(running: Running) -> None:
+def test_a_file_response_takes_little_memory(running: Running) -> None:
+    stored = upload(running.site, "/upload/", MEGABYTES)
     with measured(running.pids) as uses:
-        assert raw(running.site, MEGABYTES) == {
-            "size": MEGABYTES * MB,
-            "digest": digest_of(MEGABYTES),
-        }
-    within_limit("a body that is read in parts", uses)
+        found = download(running.site, f"/document/{stored['id']}/")
+    assert found == (MEGABYTES * MB, digest_of(MEGABYTES))
+    within_limit("FileResponse", uses)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600 if LONG else 120)
-def test_a_streamed_response_takes_little_memory(running: Running) -> None:
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_streamed_response_takes_little_memory(running: Running, path: str) -> None:
     with measured(running.pids) as uses:
-        assert download(running.site, f"/stream/{MEGABYTES}/") == (
-            MEGABYTES * MB,
-            digest_of(MEGABYTES),
-        )
-    within_limit("a StreamingHttpResponse", uses)
+        found = download(running.site, f"{path}{MEGABYTES}/")
+    assert found == (MEGABYTES * MB, digest_of(MEGABYTES))
+    within_limit(f"stream from {path}", uses)
 
 
 def within_limit(what: str, uses: dict[str, Use]) -> None:
@@ -98,25 +95,22 @@ def digest_of(count: int) -> str:
     return digest.hexdigest()
 
 
-def upload(site: Site, megabytes: int) -> dict[str, object]:
-    """Send a form with a file; returns what the view says of it."""
+def upload(site: Site, path: str, megabytes: int) -> dict[str, Any]:
+    """Send a form with a file, or just a body to "/raw/"; returns what the view says of it."""
+    if path == "/raw/":
+        return post(site, path, "application/octet-stream", b"", megabytes, b"")
     head = (
         b'--edge\r\nContent-Disposition: form-data; name="title"\r\n\r\nlarge\r\n'
         b'--edge\r\nContent-Disposition: form-data; name="file"; filename="large.bin"\r\n'
         b"Content-Type: application/octet-stream\r\n\r\n"
     )
     tail = b"\r\n--edge--\r\n"
-    return post(site, "/upload/", "multipart/form-data; boundary=edge", head, megabytes, tail)
-
-
-def raw(site: Site, megabytes: int) -> dict[str, object]:
-    """Send a body; returns what the view says of it."""
-    return post(site, "/raw/", "application/octet-stream", b"", megabytes, b"")
+    return post(site, path, "multipart/form-data; boundary=edge", head, megabytes, tail)
 
 
 def post(
     site: Site, path: str, kind: str, head: bytes, megabytes: int, tail: bytes
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Send `head`, some MB, and `tail`; returns the JSON of the answer."""
     connection = http.client.HTTPConnection(*site.address, timeout=PATIENCE)
     connection.putrequest("POST", path)
@@ -131,7 +125,7 @@ def post(
     content = response.read()
     connection.close()
     assert response.status == 200, content
-    found: dict[str, object] = json.loads(content)
+    found: dict[str, Any] = json.loads(content)
     return found
 
 
