@@ -209,6 +209,22 @@ def endless(request):
     return StreamingHttpResponse(parts())
 
 
+def broken(request):
+    def parts():
+        yield b"the beginning"
+        raise RuntimeError("the stream raises")
+
+    return StreamingHttpResponse(parts())
+
+
+async def async_broken(request):
+    async def parts():
+        yield b"the beginning"
+        raise RuntimeError("the stream raises")
+
+    return StreamingHttpResponse(parts())
+
+
 async def async_hello(request):
     return HttpResponse("hello")
 
@@ -273,6 +289,8 @@ urlpatterns = [
     path("document/<int:pk>/", views.document),
     path("stream/<int:megabytes>/", views.stream),
     path("endless/", views.endless),
+    path("broken/", views.broken),
+    path("async/broken/", views.async_broken),
     path("async/", views.async_hello),
     path("async/fail/", views.async_fail),
     path("async/upload/", views.async_upload),
@@ -291,6 +309,8 @@ from gallery.version import VERSION
 
 
 def connect(message):
+    if message["path"] == "/refusing/":
+        raise RuntimeError("the consumer raises")
     message.reply_channel.send({"accept": True})
     Group("everybody").add(message.reply_channel)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from busway_django.promises.conftest import MakeSite
 from busway_django.promises.site import Site
@@ -72,6 +73,16 @@ def test_a_view_that_raises_is_answered_with_the_page_of_the_project(make_site: 
     site.runworker()
     answer = httpx.get(f"{site.url}/fail/", timeout=PATIENCE)
     assert (answer.status_code, answer.text) == (500, "<h1>Our own page</h1>")
+
+
+@pytest.mark.parametrize("path", ["/broken/", "/async/broken/"])
+def test_a_stream_that_raises_is_cut_off(site: Site, path: str) -> None:
+    status, head, body = exchange(site, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert status == 200
+    assert "transfer-encoding: chunked" in head.lower()
+    assert b"the beginning" in body
+    assert not body.endswith(b"0\r\n\r\n")  # the client sees that there is no end
+    logged(site, f"on http.request '{path}' failed", "RuntimeError: the stream raises")
 
 
 def test_a_path_that_is_not_there_is_404(site: Site, developed: Site) -> None:
@@ -182,6 +193,13 @@ def test_a_consumer_that_raises_is_logged_and_counted_and_its_socket_lives(
     worker.signal(signal.SIGTERM)
     worker.expect(r"5 message\(s\) consumed, 1 failed")
     assert worker.ended() == 0
+
+
+def test_a_consumer_that_raises_while_a_socket_connects_refuses_it(site: Site) -> None:
+    with pytest.raises(InvalidStatus) as refusal, site.socket("/refusing/"):
+        pass
+    assert refusal.value.response.status_code == 500
+    logged(site, "gallery.consumers.connect on websocket.connect '/refusing/' failed")
 
 
 def test_a_reply_for_a_socket_that_has_gone_is_no_error(site: Site) -> None:
