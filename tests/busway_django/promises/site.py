@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from websockets.sync.client import ClientConnection, connect
 
@@ -36,6 +37,8 @@ class Site:
         shutil.copytree(built, directory)
         self.directory = directory
         self._stack = stack
+        # A short path, for its sockets.
+        self._bus = stack.enter_context(TemporaryDirectory(prefix="busway-test-"))
         self.package = "gallery"
         """The project's package."""
         self._services: list[Service] = []
@@ -121,7 +124,7 @@ class Site:
         environment = _environment(self.package)
         environment["GALLERY_DEBUG"] = "on" if debug else "off"
         if bus is not None:
-            environment["GALLERY_BUS"] = f"ipc://{bus}?directory={self.directory}/bus"
+            environment["GALLERY_BUS"] = f"ipc://{bus}?directory={self._bus}"
         line = [sys.executable, str(self.directory / "manage.py"), *command]
         service = Service(line, cwd=cwd or self.directory, environment=environment)
         self._services.append(self._stack.enter_context(service))
