@@ -2,14 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, cast
+from contextlib import nullcontext
+from typing import IO, Any, cast
 from urllib.parse import urlparse
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 from django.core import signals
+from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.base import BaseHandler
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.core.handlers.exception import response_for_exception
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    StreamingHttpResponse,
+)
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
@@ -17,7 +25,7 @@ from busway.app.exceptions import ConsumerEnding, RequestAborted, RequestTimeout
 from busway.app.http import response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
-from busway.django.requests import AsgiRequest, script_name
+from busway.django.requests import AsgiRequest, receive_body, script_name
 
 Headers = list[tuple[str, str]]
 
@@ -89,10 +97,10 @@ class AsgiHandler(BaseHandler):
             head, part = {}, following
         yield {**head, "content": part, "more_content": False}
 
-    def _begin(self, message: Message) -> AsgiRequest:
+    def _begin(self, message: Message, body: IO[bytes] | None = None) -> AsgiRequest:
         set_script_prefix(f"{script_name(message.content)}/")
         signals.request_started.send(sender=type(self), message=message)
-        return self.request_class(message)
+        return self.request_class(message, body)
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""
@@ -130,19 +138,26 @@ class AsyncAsgiHandler(AsgiHandler):
     is_async = True
 
     async def handle(self, message: Message) -> None:
-        """Do `__call__` from async code."""
+        """Do `__call__` from async code. The whole of a body is received before the view runs."""
         async with ThreadSensitiveContext() as context:
-            request = self._begin(message)
-            response = await self.get_response_async(request)
-            try:
-                self._check(request, response)
-                await self._asend(message, response)
-            finally:
-                # Its database connections, if any, are in the thread of this context.
-                if context in SyncToAsync.context_to_thread_executor:
-                    await sync_to_async(response.close)()
-                else:
-                    response.close()
+            body = await receive_body(message)
+            with body or nullcontext():
+                await self._handle(message, body, context)
+
+    async def _handle(
+        self, message: Message, body: IO[bytes] | None, context: ThreadSensitiveContext
+    ) -> None:
+        request = self._begin(message, body)
+        response = await self.get_response_async(request)
+        try:
+            self._check(request, response)
+            await self._asend(message, response)
+        finally:
+            # Its database connections, if any, are in the thread of this context.
+            if context in SyncToAsync.context_to_thread_executor:
+                await sync_to_async(response.close)()
+            else:
+                response.close()
 
     async def _asend(self, message: Message, response: HttpResponseBase) -> None:
         if self._is_whole(message, response):
@@ -175,7 +190,10 @@ class StaticFilesHandler(AsgiHandler):
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Return a static file, or what the views answer."""
         if self._files._should_handle(request.path):  # noqa: SLF001  (there is no other way)
-            return self._files.get_response(request)
+            try:
+                return self._files.get_response(request)
+            except SuspiciousOperation as error:  # a path that leads out of the directories
+                return response_for_exception(request, error)
         return super().get_response(request)
 
 
