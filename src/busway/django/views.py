@@ -46,7 +46,7 @@ class Views:
 
     @cached_property
     def _handle(self) -> Callable[[Message], Any]:
-        return unframed(_Handle(AsyncAsgiHandler()))
+        return unframed(AsyncViewConsumer(AsyncAsgiHandler()))
 
     def channel_names(self) -> Collection[str]:
         """See `busway.app.leaves.CustomRoute`."""
@@ -57,7 +57,7 @@ class Views:
         return (self._handle if _is_async(message) else self._consumer), {}
 
 
-class _Handle:
+class AsyncViewConsumer:
     """Answers requests on the event loop."""
 
     def __init__(self, handler: AsyncAsgiHandler) -> None:
