@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
 from busway.bus.layer import ChannelLayer
-from busway.django.handler import AsyncAsgiHandler
-from busway.django.views import ViewConsumer, Views, has_async_views, view_route
+from busway.django.handler import AsyncAsgiHandler, ViewConsumer
+from busway.django.views import Views, has_async_views, view_route
 from busway_django.harness import Browser, working
 from busway_django.project.models import Note
 
@@ -130,3 +130,28 @@ def test_the_async_handler_answers_from_any_loop(layer: ChannelLayer, browser: B
     assert content is not None
     async_to_sync(AsyncAsgiHandler().handle)(Message(content, "http.request", layer))
     assert browser.response().status == 200
+
+
+def test_async_receivers_of_djangos_signals_are_called(
+    layer: ChannelLayer, browser: Browser
+) -> None:
+    from django.core.signals import request_finished, request_started
+
+    seen: list[str] = []
+
+    async def started(**_: object) -> None:
+        seen.append("started")
+
+    async def finished(**_: object) -> None:
+        seen.append("finished")
+
+    request_started.connect(started)
+    request_finished.connect(finished)
+    try:
+        with working(layer):
+            assert browser.get("/where/").status == 200
+            assert browser.get("/meta/").status == 200
+    finally:
+        request_started.disconnect(started)
+        request_finished.disconnect(finished)
+    assert seen == ["started", "finished"] * 2

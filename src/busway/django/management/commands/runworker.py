@@ -10,7 +10,7 @@ from django.db import close_old_connections
 
 from busway.app.worker import Worker
 from busway.bus.errors import BuswayError
-from busway.django.handler import StaticFilesHandler
+from busway.django.handler import ViewConsumer
 from busway.django.layers import channel_layers
 from busway.django.management.processes import (
     add_layer_argument,
@@ -19,14 +19,9 @@ from busway.django.management.processes import (
     shared_layer,
 )
 from busway.django.signals import worker_process_ready, worker_ready
-from busway.django.views import ViewConsumer, view_route
+from busway.django.staticfiles import StaticFilesConsumer
+from busway.django.views import view_route
 from busway.supervisor.lifeline import announce_ready, ignore_interrupts
-
-
-class StaticFilesConsumer(ViewConsumer):
-    """Answers requests for static files too."""
-
-    handler_class = StaticFilesHandler
 
 
 class Command(BaseCommand):
