@@ -11,6 +11,7 @@ from busway.bus.layer import ChannelLayer
 from busway.django.handler import AsyncAsgiHandler, ViewConsumer
 from busway.django.views import Views, has_async_views, view_route
 from busway_django.harness import Browser, working
+from busway_django.project import view_urls
 from busway_django.project.models import Note
 
 pytestmark = pytest.mark.urls("busway_django.project.view_urls")
@@ -59,8 +60,10 @@ def test_an_async_view_uses_the_database(
     Note.objects.create(text="one")
     Note.objects.create(text="two")
     with working(layer):
-        assert json.loads(browser.get("/async_backend/").text) == {"notes": 2}
+        response = browser.get(f"/async_backend/?name={browser.prefix[:-1]}")
+        assert json.loads(response.text) == {"notes": 2}
         assert browser.get("/async_rows/").text == "onetwo"
+    assert view_urls.used.pop(browser.prefix[:-1]).connection is None, "it was left open"
 
 
 class TagMiddleware:
