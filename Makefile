@@ -41,8 +41,8 @@ constraints:  ## Renew constraints.txt with the current versions of everything
 	./scripts/constraints
 
 clean:  ## Remove everything that was made, the virtual environment included
-	rm -rf $(VENV) bench/.venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-		.import_linter_cache
+	rm -rf $(VENV) bench/.venv-* build dist js/node_modules .mypy_cache .ruff_cache \
+		.pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -55,7 +55,7 @@ $(VENV)/.server: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.server
 	@echo "Installing what the tests need into $(VENV)…"
-	@$(INSTALL) --editable '.[server,django]' --group test
+	@$(INSTALL) --editable '.[server,django,jwt]' --group test
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -10,7 +10,7 @@ from bench.contestants import CONTESTANTS
 from bench.report import amount, times
 from bench.results import Results
 
-_US, *_THEM = CONTESTANTS
+_US = CONTESTANTS[0]
 
 # Sizes in pixels.
 _WIDTH = 1040
@@ -70,8 +70,11 @@ def svg(results: Results) -> str:
 
 def _bars(comparison: Comparison, results: Results) -> Iterator[Bar]:
     """Ours, if it was measured, then theirs."""
-    for contestant, colour in zip(CONTESTANTS, chain([_OURS], cycle(_THEIRS)), strict=False):
-        is_ours = contestant is _US
+    us = comparison.us or _US.name
+    group = next(each.group for each in CONTESTANTS if each.name == us)
+    those = [each for each in CONTESTANTS if each.group == group]
+    for contestant, colour in zip(those, chain([_OURS], cycle(_THEIRS)), strict=False):
+        is_ours = contestant is those[0]
         value = results.figure(comparison.key(contestant.name, is_ours=is_ours), comparison.metric)
         if value is not None:
             ratio = comparison.ratio(results, _US.name, contestant.name)

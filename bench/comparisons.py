@@ -8,6 +8,7 @@ from bench.results import Key, Results, metric_of
 
 _UVICORN = "channels-uvicorn"
 _DAPHNE = "channels-daphne"
+_DJANGO = "busway-django"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,19 @@ COMPARISONS = (
     ),
     Comparison("Connects", "connects", "connects_per_s", "open", "open"),
     Comparison("Memory per idle socket", "idle", "server_kb", "open", "open"),
+    Comparison(
+        *("Hello view", "http", "requests_per_s", "hello", "hello"),
+        {"gunicorn": 1.5, "django-uvicorn": 10, "django-daphne": 10},
+        us=_DJANGO,
+    ),
+    Comparison(
+        *("View with one query, SQLite", "http", "requests_per_s", "sqlite", "sqlite"),
+        us=_DJANGO,
+    ),
+    Comparison(
+        *("View with one query, PostgreSQL", "http", "requests_per_s", "postgresql", "postgresql"),
+        us=_DJANGO,
+    ),
 )
 
 LIMITS = (

@@ -14,22 +14,29 @@ from bench.contestants import CONTESTANTS
 from bench.contestants.contestant import Contestant
 from bench.results import Key, Results
 
-_US, *_THEM = CONTESTANTS
+_US = CONTESTANTS[0]
+_GROUPS = {
+    group: [each for each in CONTESTANTS if each.group == group]
+    for group in dict.fromkeys(each.group for each in CONTESTANTS)
+}
+"""The contestants of each table; the first is ours."""
+
 _TITLES = {contestant.name: contestant.title for contestant in CONTESTANTS}
 
 _NOTHING = "\N{EN DASH}"
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
 _HOW = """\
-Every contestant runs on its own, on the loopback interface, with one server process; Busway has
-one worker process beside it, Channels 4 has a Redis server for groups. The load generator is a
-process of its own on the same machine: raw sockets, frames encoded beforehand, every answer
-compared byte for byte. Contestants take turns, round by round, after a round to warm up. A ratio
-is the median of the ratios within each round; above 1 Busway is better. Memory is the growth of
-the proportional set size (PSS in `/proc/PID/smaps_rollup`) of the process that holds the sockets,
-divided by their number. Server CPU is that of all processes of a contestant, Redis and worker
-included, for each message, round trip, delivery or connect; a load generator near 1 core would have
-measured itself.
+Every contestant runs on its own, on the loopback interface, with one server process; Busway has one
+worker process beside it, Channels 4 has a Redis server for groups. Django sites have two processes
+that run views, Busway an interface server beside them, servers of ASGI one process. The load
+generator is a process of its own on the same machine: raw sockets, frames encoded beforehand, every
+answer compared byte for byte. Contestants take turns, round by round, after a round to warm up. A
+ratio is the median of the ratios within each round; above 1 Busway is better. Memory is the growth
+of the proportional set size (PSS in `/proc/PID/smaps_rollup`) of the process that holds the
+sockets, divided by their number. Server CPU is that of all processes of a contestant, Redis and
+worker included, for each message, round trip, delivery or connect; a load generator near 1 core
+would have measured itself.
 """
 
 
@@ -45,9 +52,16 @@ class Sheet:
 def sheets(results: Results) -> list[Sheet]:
     """All tables, the most important first."""
     found = [
-        Sheet(f"{_US.title}, compared", ["", *_titles(_THEM)], list(_ratio_rows(results))),
+        *(
+            Sheet(f"{group}: {us.title}, compared", ["", *_titles(them)], rows)
+            for group, (us, *them) in _GROUPS.items()
+            if (rows := list(_ratio_rows(results, them)))
+        ),
         Sheet("Goals", ["", "goal", "measured", ""], list(_goal_rows(results))),
-        Sheet("Figures", ["", *_titles(CONTESTANTS)], list(_figure_rows(results))),
+        *(
+            Sheet(f"{group}: figures", ["", *_titles(those)], list(_figure_rows(results, those)))
+            for group, those in _GROUPS.items()
+        ),
         Sheet("Not measured", ["", "why"], list(_failure_rows(results))),
     ]
     return [sheet for sheet in found if sheet.rows]
@@ -98,9 +112,9 @@ def _titles(contestants: Sequence[Contestant]) -> list[str]:
     return [contestant.title for contestant in contestants]
 
 
-def _ratio_rows(results: Results) -> Iterator[list[str]]:
+def _ratio_rows(results: Results, them: Sequence[Contestant]) -> Iterator[list[str]]:
     for comparison in COMPARISONS:
-        ratios = [comparison.ratio(results, _US.name, them.name) for them in _THEM]
+        ratios = [comparison.ratio(results, _US.name, each.name) for each in them]
         if any(ratio is not None for ratio in ratios):
             yield [comparison.title, *map(times, ratios)]
 
@@ -120,12 +134,12 @@ def _goal_rows(results: Results) -> Iterator[list[str]]:
             yield [limit.title, goal_text, measured, _verdict(value <= limit.at_most)]
 
 
-def _figure_rows(results: Results) -> Iterator[list[str]]:
+def _figure_rows(results: Results, those: Sequence[Contestant]) -> Iterator[list[str]]:
     for case in CASES:
         for name, variant in case.variants.items():
             title = f"{case.title}, {variant.title}" if variant.title else case.title
             for metric in case.metrics:
-                keys = [Key(case.name, name, contestant.name) for contestant in CONTESTANTS]
+                keys = [Key(case.name, name, contestant.name) for contestant in those]
                 values = [results.figure(key, metric) for key in keys]
                 if any(value is not None for value in values):
                     yield [f"{title}: {metric.title}", *(amount(value, metric) for value in values)]

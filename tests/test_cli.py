@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from busway.bus.errors import ConfigurationError
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.urls import default_url
 from busway.cli import busway, options
 from busway.cli.check import round_trip
 from busway.cli.command import arguments, explain
@@ -173,7 +174,7 @@ def test_a_layer_that_stays_in_one_process_is_refused_for_several(command: str) 
     status, text = run(command, *routing, "--layer", "memory://")
     assert status == 1
     assert "'memory://' stays in one process" in text
-    assert "ipc://busway" in text
+    assert "leave --layer out" in text
 
 
 MODULES = {
@@ -267,6 +268,28 @@ def test_check_lists_channels_with_their_consumers(tmp_path: Path) -> None:
         service.expect("✓ fine:routing is in order")
         service.expect("✓ ipc://x.* carries messages")
         assert service.ended() == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "web", "worker", "check"])
+def test_every_command_takes_the_bus_of_the_current_directory(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BUSWAY_LAYER")
+    monkeypatch.chdir(tmp_path)
+    routing = [] if command == "web" else ["x:y"]
+    context = busway.commands[command].make_context(command, routing)
+    assert context.params["layer"] == default_url()
+    assert "of the current directory" in " ".join(run(command, "--help")[1].split())
+
+
+def test_a_shell_uses_the_bus_of_the_services_in_its_directory(tmp_path: Path) -> None:
+    (tmp_path / "fine.py").write_text("from busway import route\nrouting = [route('a', print)]\n")
+    code = "from busway.app.context import current_layer as c; print('ipc://' + c().name)"
+    unset = {"BUSWAY_LAYER": ""}
+    with Service([sys.executable, "-c", code], cwd=tmp_path, environment=unset) as shell:
+        name = shell.expect(r"^ipc://\S+$")[0]
+    with Service(["busway", "check", "fine:routing"], cwd=tmp_path, environment=unset) as check:
+        check.expect(f"✓ {name} carries messages")
 
 
 def test_check_leaves_nothing_on_the_layer() -> None:

@@ -47,16 +47,19 @@ class Echo:
         stack: ExitStack,
         *options: str,
         code: str = ECHO,
+        own_bus: bool = True,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        """Start `code` in `directory`, on a free port and a bus of its own."""
+        """Start `code` in `directory`, on a free port; without `own_bus` on the default one."""
         self.directory = directory
         self._stack = stack
         self._code = code
         self.write("first")
-        layer = f"ipc://echo?directory={directory}/bus&size=4194304"
-        command = ["busway", "serve", "echo:routing", "--port", "0", "--layer", layer, *options]
-        self.service = stack.enter_context(Service(command, cwd=directory, pass_fds=pass_fds))
+        layer = f"ipc://echo?directory={directory}/bus&size=4194304" if own_bus else ""
+        command = ["busway", "serve", "echo:routing", "--port", "0", *options]
+        self.service = stack.enter_context(
+            Service(command, cwd=directory, environment={"BUSWAY_LAYER": layer}, pass_fds=pass_fds)
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -230,6 +233,23 @@ def test_a_port_in_use_is_one_line_and_the_first_service_goes_on(
     (line,) = second.service.output.splitlines()
     assert f"port {port} on 127.0.0.1 is in use" in line
     assert ask(client)[0] == "first"
+
+
+def test_services_in_two_directories_do_not_answer_each_others_clients(
+    start: Start, tmp_path: Path
+) -> None:
+    services = []
+    for name in ("one", "two"):
+        (tmp_path / name / "project").mkdir(parents=True)
+        code = ECHO.replace("ANSWER", name)
+        directory = tmp_path / name / "project"
+        services.append(start("--workers", "1", directory=directory, code=code, own_bus=False))
+    clients = [service.open() for service in services]
+    for n in range(20):
+        assert [ask(client, str(n))[0] for client in clients] == ["one", "two"]
+    for service in services:
+        service.service.signal(signal.SIGTERM)
+        assert service.service.ended() == 0
 
 
 WAITER = """

@@ -234,6 +234,21 @@ def test_while_code_is_watched_a_failed_start_waits_for_the_next_change(
     service.expect("all are ready")
 
 
+def test_while_code_is_watched_a_worker_killed_at_its_start_is_started_again(
+    host: Host, behaviour: Path, tmp_path: Path
+) -> None:
+    behaviour.write_text("silent")
+    (tmp_path / "code").mkdir()
+    service = host("worker 1", watch=str(tmp_path / "code"))
+    kill(pid_of(service.expect(r"worker 1 (\d+) hangs")))
+    service.expect("ERROR worker 1 did not start: signal SIGKILL; trying again")
+    second = pid_of(service.expect(r"worker 1 (\d+) hangs"))
+    behaviour.write_text("well")
+    kill(second)
+    service.expect("runs well")
+    service.expect("all are ready")
+
+
 def test_while_code_is_watched_an_interface_server_that_cannot_start_ends_the_service(
     host: Host, behaviour: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,14 @@ from bench.contestants.bare import BareUvicorn
 from bench.contestants.busway import BuswayIpc, BuswayIpcAsync
 from bench.contestants.channels import ChannelsOnDaphne, ChannelsOnUvicorn
 from bench.contestants.contestant import Contestant
+from bench.contestants.django import (
+    BuswayDjango,
+    DjangoOnDaphne,
+    DjangoOnUvicorn,
+    Granian,
+    Gunicorn,
+    GunicornThreads,
+)
 
 #: A new contestant is a subclass of Contestant in a module of its own, and a line here.
 #: The first is the one that the others are compared with.
@@ -13,4 +21,10 @@ CONTESTANTS: tuple[Contestant, ...] = (
     ChannelsOnUvicorn(),
     ChannelsOnDaphne(),
     BareUvicorn(),
+    BuswayDjango(),
+    Gunicorn(),
+    GunicornThreads(),
+    Granian(),
+    DjangoOnUvicorn(),
+    DjangoOnDaphne(),
 )

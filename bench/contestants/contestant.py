@@ -33,6 +33,9 @@ class Contestant(ABC):
     #: The paths it answers on; it is left out of cases that need others.
     paths: ClassVar[frozenset[str]] = EVERY_PATH
 
+    #: The table that it stands in.
+    group: ClassVar[str] = "WebSocket"
+
     #: Whether it lives in the peers' environment, which must then be made first.
     is_peer: ClassVar[bool] = True
 

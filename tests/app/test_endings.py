@@ -68,7 +68,19 @@ def test_consuming_later_ends_after_some_tries(caplog: pytest.LogCaptureFixture)
     ending = end(ConsumeLater(), "http.request", **{TRIES_KEY: MAX_TRIES})
     assert ending.kind == "failed"
     assert sent(ending)["status"] == 500
-    assert "shop.buy on http.request '/x/' failed" in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"shop.buy on http.request '/x/' failed: given up after {MAX_TRIES} tries"
+    )
+    assert record.exc_info is None
+
+
+@pytest.mark.parametrize("tries", ["many", None, 2.5, True, [1]])
+def test_tries_that_are_no_number_count_as_none(tries: Any) -> None:
+    ending = end(ConsumeLater(), "jobs", **{TRIES_KEY: tries})
+    (again,) = ending.operations
+    assert isinstance(again, Send)
+    assert again.message[TRIES_KEY] == 1
 
 
 def test_a_failure_answers_a_request_with_500(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from busway import Channel, Message
 from busway.app.exceptions import NoReplyChannel
+from busway.app.message import HINTS
 from busway.bus.layer import ChannelLayer
 
 
@@ -41,12 +42,28 @@ def test_without_a_reply_channel_there_is_none() -> None:
 
 def test_a_copy_has_keys_and_attributes_of_its_own() -> None:
     message = Message({"text": "hi"}, "websocket.receive")
-    message.user = "ada"  # type: ignore[attr-defined]
+    message.user = "ada"
     for twin in (message.copy(), copy(message)):
         twin["text"] = "ho"
         assert message["text"] == "hi"
-        assert twin.user == "ada"  # type: ignore[attr-defined]
+        assert twin.user == "ada"
         assert twin.channel_name == "websocket.receive"
+
+
+def test_an_attribute_that_nobody_added_is_missing_as_usual() -> None:
+    message = Message({}, "jobs")
+    assert not hasattr(message, "user")
+    with pytest.raises(AttributeError, match=r"<Message on jobs: > has no attribute 'usr'$"):
+        _ = message.usr
+
+
+def test_a_framework_can_say_what_to_do_for_a_missing_attribute() -> None:
+    HINTS["of_the_tests"] = "decorate the consumer"
+    try:
+        with pytest.raises(AttributeError, match=r"'of_the_tests'; decorate the consumer$"):
+            _ = Message({}, "jobs").of_the_tests
+    finally:
+        del HINTS["of_the_tests"]
 
 
 def test_its_representation_names_channel_and_keys() -> None:

@@ -59,6 +59,21 @@ reading = pytest.mark.parametrize("read", [read_sync, read_async])
 streaming = pytest.mark.parametrize("stream", [stream_response, stream_async, stream_from_async])
 
 
+@pytest.fixture
+def hasty() -> Iterator[ChannelLayer]:
+    """Return a layer whose messages expire in a moment."""
+    layer = MemoryChannelLayer(expiry=0.001, policies={"test.*": {"expiry": 60.0}})
+    yield layer
+    layer.close()
+
+
+def let_expire(layer: ChannelLayer) -> None:
+    """Return when a message has expired that was sent just now."""
+    layer.send("elsewhere", {})
+    while layer.statistics("elsewhere").messages_pending:
+        pass
+
+
 class TestRequests:
     @pytest.fixture
     def request_(self, peer: Peer) -> Message:
@@ -105,6 +120,29 @@ class TestRequests:
         with pytest.raises(RequestAborted):
             read(request_)
 
+    @reading
+    @pytest.mark.parametrize("numbers", [[2], [1, 3], [1, 1]])
+    def test_a_part_that_was_lost_is_noticed(
+        self, layer: ChannelLayer, request_: Message, read: Read, numbers: list[int]
+    ) -> None:
+        for number in numbers:
+            chunk = {"number": number, "content": b"x", "more_content": True}
+            layer.send("http.request.body?1", chunk)
+        with pytest.raises(RequestAborted, match="a part of its body was lost"):
+            read(request_, timeout=0.01)
+
+    @reading
+    def test_parts_wait_longer_than_messages_do_elsewhere(
+        self, hasty: ChannelLayer, read: Read
+    ) -> None:
+        layer = hasty
+        for number in range(1, 4):
+            chunk = {"number": number, "content": b"%d" % number, "more_content": number < 3}
+            layer.send("http.request.body?1", chunk)
+        let_expire(layer)
+        request_ = Message({"body_channel": "http.request.body?1"}, "http.request", layer)
+        assert read(request_) == [b"1", b"2", b"3"]
+
     def test_a_consumer_that_lets_it_pass_answers_408_or_nothing(
         self, layer: ChannelLayer, peer: Peer
     ) -> None:
@@ -116,11 +154,14 @@ class TestRequests:
             assert (peer.receive() or {})["status"] == 408
             layer.send("http.request.body?2", {"closed": True})
             peer.send("http.request", body=b"x", body_channel="http.request.body?2")
+            layer.send("http.request.body?4", {"number": 2, "content": b"", "more_content": True})
+            peer.send("http.request", body=b"x", body_channel="http.request.body?4")
+            assert peer.receive() == {"abort": True}
             layer.send("http.request.body?3", {"content": b"yz", "more_content": False})
             peer.send("http.request", body=b"x", body_channel="http.request.body?3")
             assert (peer.receive() or {})["content"] == b"3"
         counts = worker.statistics()
-        assert (counts.failed, counts.aborted) == (1, 1)
+        assert (counts.failed, counts.aborted) == (1, 2)
 
 
 class TestResponses:
@@ -216,6 +257,24 @@ class TestResponses:
         assert peer.receive() == {"content": b"", "more_content": False}
 
     @streaming
+    def test_a_producer_may_pause_for_longer_than_messages_wait_elsewhere(
+        self, hasty: ChannelLayer, stream: Stream
+    ) -> None:
+        layer = hasty
+        peer = Peer(layer)
+
+        def chunks() -> Iterator[bytes]:
+            for n in range(2 * WINDOW):
+                yield b"%d" % n
+                content = peer.receive() or {}
+                layer.send(content["ack_channel"], {"acked": 1})
+                let_expire(layer)
+
+        request_ = Message({"reply_channel": peer.reply_channel}, "http.request", layer)
+        stream(request_, chunks(), timeout=PATIENCE)
+        assert peer.receive() == {"content": b"", "more_content": False}
+
+    @streaming
     def test_a_full_reply_channel_is_waited_for(self, stream: Stream, run: Any) -> None:
         layer = MemoryChannelLayer(policies={"test.reply*": {"capacity": 1}})
         peer = Peer(layer)
@@ -254,6 +313,44 @@ class TestResponses:
         with pytest.raises(RequestAborted):
             stream(request_, chunks(), timeout=0.05 if how == "stalled" else PATIENCE)
         assert ended.is_set()
+
+    @streaming
+    def test_a_client_that_takes_nothing_is_told_that_no_more_will_come(
+        self, layer: ChannelLayer, peer: Peer, request_: Message, stream: Stream
+    ) -> None:
+        with pytest.raises(RequestAborted, match=r"took nothing for 0\.01 s"):
+            stream(request_, [b"x"] * (WINDOW + 1), timeout=0.01)
+        for _ in range(WINDOW):
+            assert (peer.receive(0) or {})["more_content"]
+        assert peer.receive(0) == {"abort": True}
+        assert peer.receive(0) is None
+
+    @pytest.mark.parametrize("lets_pass", [False, True])
+    def test_a_consumer_that_gives_up_ends_the_response(
+        self, layer: ChannelLayer, peer: Peer, lets_pass: bool
+    ) -> None:
+        def download(message: Message) -> None:
+            try:
+                stream_response(message, [b"x"] * (WINDOW + 1), timeout=0.01)
+            except RequestAborted:
+                if lets_pass:
+                    raise
+
+        with working(layer, [route("http.request", download)]):
+            peer.send("http.request")
+            for _ in range(WINDOW):
+                assert (peer.receive() or {})["more_content"]
+            assert peer.receive() == {"abort": True}
+        assert peer.receive(0) is None
+
+    @streaming
+    def test_an_error_behind_the_first_chunk_ends_the_response(
+        self, peer: Peer, request_: Message, stream: Stream
+    ) -> None:
+        with pytest.raises(ZeroDivisionError):
+            stream(request_, (b"%d" % (1 // number) for number in [1, 0]))
+        assert (peer.receive(0) or {})["content"] == b"1"
+        assert peer.receive(0) == {"abort": True}
 
     def test_an_error_before_the_first_chunk_is_answered_with_500(
         self, layer: ChannelLayer, peer: Peer

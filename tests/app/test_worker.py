@@ -43,6 +43,10 @@ async def aecho(message: Message) -> None:
     await message.reply_channel.asend({"n": message["n"]})
 
 
+class Unusual(BaseException):
+    """Not an `Exception`, as the timeouts of some libraries are."""
+
+
 kinds = pytest.mark.parametrize(
     "routing",
     [
@@ -595,6 +599,66 @@ class TestStopping:
         with pytest.raises(KeyboardInterrupt):
             worker.run()
 
+    @pytest.mark.parametrize("kind", ["sync", "async", "handed over"])
+    def test_what_was_finished_is_committed_before_an_interrupt_ends_the_worker(
+        self, layer: ChannelLayer, peer: Peer, kind: str
+    ) -> None:
+        def consume(message: Message) -> None:
+            if message["n"] == 90:
+                raise KeyboardInterrupt
+            echo(message)
+
+        async def aconsume(message: Message) -> None:
+            consume(message)
+
+        routing = {
+            "sync": [route("jobs", consume)],
+            "async": [route("jobs", aconsume)],
+            "handed over": [route("jobs", aconsume, n="."), route("jobs", consume, n="never")],
+        }[kind]
+        for n in range(100):
+            peer.send("jobs", n=n)
+        with pytest.raises(KeyboardInterrupt):
+            Worker(layer, Router(routing)).run()
+        answers = []
+        while (answer := peer.receive(0)) is not None:
+            answers.append(answer["n"])
+        left = []
+        while (message := layer.receive(["jobs"])[1]) is not None:
+            left.append(message["n"])
+        assert answers == list(range(90))
+        lost = layer.statistics("jobs").dropped
+        assert lost == {"receiver died": 100 - len(answers) - len(left)}
+        if kind == "sync":
+            assert left == list(range(91, 100))
+
+    @pytest.mark.parametrize("kind", ["sync", "async", "handed over"])
+    @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, Unusual])
+    def test_other_errors_of_a_consumer_are_failures_of_its_own(
+        self, layer: ChannelLayer, peer: Peer, kind: str, error: type[BaseException]
+    ) -> None:
+        def consume(message: Message) -> None:
+            if message["n"] == 1:
+                raise error
+            echo(message)
+
+        async def aconsume(message: Message) -> None:
+            consume(message)
+
+        routing = {
+            "sync": [route("websocket.receive", consume)],
+            "async": [route("websocket.receive", aconsume)],
+            "handed over": [
+                route("websocket.receive", aconsume, n="[12]"),
+                route("websocket.receive", consume),
+            ],
+        }[kind]
+        with working(layer, routing) as worker:
+            for n in range(5):  # of one socket, so each waits for the one before
+                peer.send("websocket.receive", n=n)
+            assert [peer.receive() for _ in range(4)] == [{"n": n} for n in (0, 2, 3, 4)]
+        assert worker.statistics().failed == 1
+
     @pytest.mark.parametrize("consumer", [echo, aecho])
     def test_losing_the_layer_ends_the_worker(self, consumer: Any) -> None:
         class Failing(MemoryChannelLayer):
@@ -693,3 +757,23 @@ def test_class_consumers_work_end_to_end(layer: ChannelLayer, peer: Peer) -> Non
         assert peer.receive() == {"accept": True}
         peer.send("websocket.receive", order=1, text="hi")
         assert peer.receive() == {"text": "all: hi"}
+
+
+@pytest.mark.parametrize("filters", [{}, {"odd": "yes"}], ids=["async", "handed over"])
+def test_a_worker_ends_as_soon_as_its_last_async_consumer_has(
+    layer: ChannelLayer, peer: Peer, filters: dict[str, str]
+) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    async def slow(message: Message) -> None:
+        started.set()
+        await asyncio.get_running_loop().run_in_executor(None, release.wait)
+
+    routing = [route("jobs", slow, **filters)] + ([route("jobs", echo)] if filters else [])
+    with working(layer, routing) as worker:
+        peer.send("jobs", odd="yes")
+        assert started.wait(PATIENCE)
+        worker.stop()
+        release.set()
+        began = time.monotonic()
+    assert time.monotonic() - began < 2.0, "it slept until it swept"

@@ -103,6 +103,24 @@ def test_killed_workers_lose_only_what_they_had_begun(
     assert (peer.receive() or {})["n"] == 50
 
 
+@pytest.mark.parametrize("routing", ["fork", "async fork"])
+def test_a_forked_child_that_returns_from_a_consumer_consumes_nothing(
+    url: str, layer: IPCChannelLayer, peer: Peer, services: ExitStack, routing: str
+) -> None:
+    for n in range(10):
+        peer.send("jobs", n=n)
+    worker = start(services, url, routing)
+    answers = [peer.receive() or {} for _ in range(10)]
+    worker.expect("its child returned")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    worker.all_ended()
+    assert sorted(answer["n"] for answer in answers) == list(range(10))
+    assert {answer["pid"] for answer in answers} == {worker.pid}
+    assert peer.receive(0) is None
+    assert layer.statistics("jobs").dropped == {}
+
+
 def test_workers_killed_under_load_are_replaced_without_loss_of_what_waits(
     url: str, layer: IPCChannelLayer, peer: Peer, services: ExitStack
 ) -> None:

@@ -34,6 +34,18 @@ def stuck(message: Message) -> None:
         time.sleep(60)
 
 
+def fork(message: Message) -> None:
+    """Answer, and in one case in two processes."""
+    if message["n"] == 5:
+        os.fork()
+    echo(message)
+
+
+async def afork(message: Message) -> None:
+    """Do `fork` on the event loop."""
+    fork(message)
+
+
 def frame(message: Message) -> None:
     """Take some time, then answer with the frame's number."""
     time.sleep(random.random() * 0.002)
@@ -50,6 +62,8 @@ ROUTINGS = {
     "echo": [route("jobs", echo)],
     "slow": [route("jobs", slow)],
     "stuck": [route("jobs", stuck)],
+    "fork": [route("jobs", fork)],
+    "async fork": [route("jobs", afork)],
     "frames": [route("websocket.receive", frame)],
     "async frames": [route("websocket.receive", aframe)],
     "mixed frames": [

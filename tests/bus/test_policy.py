@@ -53,6 +53,8 @@ def test_a_built_in_order_is_kept_unless_a_pattern_says_otherwise() -> None:
     [
         ("websocket.connect", "ordering", "reply_channel"),
         ("http.request.body?abc", "capacity", 8),
+        ("http.request.body?abc", "expiry", 3600.0),
+        ("http.ack?abc", "expiry", 600.0),
         ("web.reply.abc!1", "capacity", 2000),
         ("http.request", "ordering", None),
     ],
@@ -63,7 +65,9 @@ def test_the_built_in_policies_apply(channel: str, field: str, value: object) ->
 
 def test_every_built_in_policy_can_be_reached() -> None:
     names = {"websocket.*": "websocket.x", "http.request.body*": "http.request.body?x"}
-    names["web.*!"] = "web.x!y"
+    names |= {"http.ack*": "http.ack?x", "web.*!": "web.x!y"}
+    names["busway.session?"] = "busway.session?x"
+    names["busway.session.new?"] = "busway.session.new?x"
     assert {Policies().find(names[pattern])[0] for pattern in DEFAULT_POLICIES} == set(
         DEFAULT_POLICIES
     )
@@ -103,7 +107,7 @@ def test_many_names_do_not_fill_the_memory() -> None:
 
 def test_all_policies_are_listed() -> None:
     policies = Policies({"a": {"capacity": 1}}, capacity=2)
-    assert [each.capacity for each in policies.all()] == [2, 1, 2, 8, 2000]
+    assert [each.capacity for each in policies.all()] == [2, 1, 2, 8, 2, 2000, 2, 1]
 
 
 @pytest.mark.parametrize(

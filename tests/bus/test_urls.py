@@ -1,6 +1,8 @@
 """Layers from URLs."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer
 from busway.bus.memory import MemoryChannelLayer
-from busway.bus.urls import open_layer, query_options
+from busway.bus.urls import default_name, default_url, open_layer, query_options
 
 
 @pytest.fixture
@@ -91,3 +93,44 @@ def test_options_are_converted_to_their_types() -> None:
     kinds: dict[str, type] = {"n": int, "x": float, "t": str}
     assert query_options("s://h?n=1&x=2&t=a%26b", kinds) == {"n": 1, "x": 2.0, "t": "a&b"}
     assert query_options("s://h", kinds) == {}
+
+
+@pytest.mark.parametrize(
+    ("directory", "expected"),
+    [
+        ("chat", "chat-"),
+        ("My Projects (old)", "My-Projects-old-"),
+        ("...", "busway-"),
+        ("Zürich", "Z-rich-"),
+        ("日本", "busway-"),
+        ("x" * 200, "x" * 31 + "-"),
+    ],
+)
+def test_the_default_bus_is_named_after_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str, expected: str
+) -> None:
+    names = []
+    for parent in ("one", "two"):
+        (tmp_path / parent / directory).mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / parent / directory)
+        names.append(default_name())
+        assert default_url() == f"ipc://{default_name()}"
+    assert names[0] != names[1]
+    for name in names:
+        assert re.fullmatch(re.escape(expected) + "[0-9a-f]{8}", name)
+        assert len(name) <= 40
+
+
+def test_a_url_without_a_name_means_the_default_bus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for layer in (open_layer(f"ipc://?directory={tmp_path}/b"), IPCChannelLayer(directory="b")):
+        assert isinstance(layer, IPCChannelLayer)
+        assert layer.name == default_name()
+        layer.close()
+
+
+def test_the_default_bus_of_the_root_directory_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert default_name().startswith("busway-")

@@ -9,12 +9,13 @@ from django.test import override_settings
 
 from busway.app import context
 from busway.app.message import Message
-from busway.app.routing import Router, route
+from busway.app.routing import route
 from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer
 from busway.bus.memory import MemoryChannelLayer
 from busway.django import Channel, Group, channel_layers
 from busway.django.layers import get_channel_layer, is_local, project_name
+from busway.django.routing import Router
 
 MEMORY = "busway.bus.memory.MemoryChannelLayer"
 

@@ -9,7 +9,7 @@ import pytest
 
 from busway.bus.errors import ConfigurationError
 from busway.django.management.commands.runserver import _explain, code_directories
-from busway.supervisor.listening import listen_tcp
+from busway.interfaces.web.listening import listen_tcp
 from busway_django.sites import Site
 
 

@@ -1,6 +1,5 @@
 """Calls consumers, with what they send held until they have ended."""
 
-import asyncio
 import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -45,7 +44,7 @@ class Caller:
         return unrouted(message)
 
     def call(self, call: Call) -> list[Operation]:
-        """Call a sync consumer; returns what is sent."""
+        """Call a sync consumer; returns what is sent. Raises nothing but `KeyboardInterrupt`."""
         held = Outbox(self._layer)
         outbox.set(held)
         target, message, arguments = call
@@ -57,20 +56,24 @@ class Caller:
                     f"{target.name} returned a coroutine that nobody awaits; if it is wrapped "
                     "by a decorator, the wrapper has to be 'async def' as well"
                 )
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a consumer raises)
+        except KeyboardInterrupt:
+            raise  # it is for the worker
+        except BaseException as error:  # noqa: BLE001  (whatever a consumer raises)
             held.open = False
             return self.ended(error, message, target.name, held)
         held.open = False
         return held
 
     async def acall(self, call: Call) -> list[Operation]:
-        """Call an async consumer, in a task of its own; returns what is sent."""
+        """Do `call` for an async consumer, in a task of its own."""
         held = Outbox(self._layer)
         outbox.set(held)
         target, message, arguments = call
         try:
             await target.consumer(message, **arguments)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001
             held.open = False
             return self.ended(error, message, target.name, held)
         held.open = False

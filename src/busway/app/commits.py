@@ -11,7 +11,7 @@ import msgspec
 
 from busway.app.endings import failure
 from busway.app.message import Message
-from busway.bus.errors import UsageError
+from busway.bus.errors import BuswayError, UsageError
 from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return, Send
 
 logger = logging.getLogger("busway.worker")
@@ -137,6 +137,15 @@ class Committer:
             deliveries: list[Delivery] = end.value
             return deliveries
 
+    def rescue(self, unbegun: Sequence[Delivery] = ()) -> None:
+        """Commit what is finished and give `unbegun` back, because an error ends everything.
+
+        That error is the one to report: if this fails too, nothing more can be done.
+        """
+        if unbegun or not self.is_idle:
+            with suppress(BuswayError):
+                self.exchange(0, unbegun)
+
     async def aexchange(self, limit: int = 0) -> list[Delivery]:
         """Do an `exchange` from async code."""
         steps = self._steps(list(self.finished), limit, ())
@@ -162,6 +171,8 @@ class Committer:
             try:
                 deliveries, is_last = yield from self._commit(results, allowed, unbegun)
             except UsageError:
+                if not results:
+                    raise
                 # A consumer sent what the layer does not take, and nothing was applied: find it.
                 for result in results:
                     yield from self._commit_alone(result)

@@ -7,6 +7,7 @@ from math import inf
 from threading import Lock
 from typing import Protocol
 
+from busway.app import forks
 from busway.app.calling import Call, Caller
 from busway.app.commits import Committer, Result
 from busway.app.context import outbox
@@ -71,6 +72,8 @@ class ConsumerThread:
         self._handed_over = 0
         self._taken_back = 0
         self._is_abandoned = False
+        self._is_copy = False
+        forks.parts.add(self)
 
     def run(self) -> None:
         """Consume until `stop`. Raises `LayerUnavailable` when the layer is lost."""
@@ -80,8 +83,16 @@ class ConsumerThread:
                     deliveries = self._commits.exchange(self._limit())
                     if deliveries:
                         self._consume(deliveries)
-                    elif not self._commits.finished:
+                        if self._is_copy:
+                            forks.end_copy()
+                    elif not self._commits.finished and not self._is_over():
                         self._sleep()
+            except BaseException:
+                if self._is_copy:
+                    forks.end_copy()
+                self._started = 0.0
+                self._commits.rescue(list(self._pending))
+                raise
             finally:
                 outbox.set(None)  # the last consumer's
                 self._receiver.close()
@@ -101,6 +112,12 @@ class ConsumerThread:
         """Do not wait for async consumers any more: their event loop has ended."""
         self._is_abandoned = True
         self._receiver.interrupt()
+
+    def disown(self) -> None:
+        """See `busway.app.forks`."""
+        self._is_copy = self._stopping = True
+        self._pending.clear()
+        self._lock = Lock()  # the guard, which is not in the child, may hold the other
 
     def relieve(self, patience: float) -> bool:
         """Free the messages around a consumer that has run for `patience` seconds.

@@ -6,10 +6,7 @@ from contextvars import ContextVar
 from threading import Lock
 
 from busway.bus.layer import ChannelLayer, Operation
-from busway.bus.urls import open_layer
-
-DEFAULT_URL = "ipc://busway"
-"""The layer of a process that is told no other."""
+from busway.bus.urls import default_url, open_layer
 
 
 class Outbox(list[Operation]):
@@ -48,8 +45,9 @@ def current_layer() -> ChannelLayer:
     """Return the layer that channels and groups use when they were given none.
 
     Inside a consumer it is its worker's, elsewhere the process's: what `set_layer` was given,
-    or else the layer at the URL in the environment variable BUSWAY_LAYER, opened at the first
-    use. Thread-safe. Raises `ConfigurationError` when the URL is no good.
+    or else the layer at the URL in the environment variable BUSWAY_LAYER, or else the bus of the
+    current directory, opened at the first use. Thread-safe. Raises `ConfigurationError` when the
+    URL is no good.
     """
     running = outbox.get()
     if running is not None:
@@ -61,7 +59,8 @@ def current_layer() -> ChannelLayer:
         return _process.open()
     with _process.lock:
         if _process.layer is None:
-            _process.layer = open_layer(os.environ.get("BUSWAY_LAYER", DEFAULT_URL))
+            url = os.environ.get("BUSWAY_LAYER") or default_url()
+            _process.layer = open_layer(url)
         return _process.layer
 
 

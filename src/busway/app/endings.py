@@ -11,7 +11,7 @@ from busway.app.exceptions import (
     RequestTimeout,
     ResponseLater,
 )
-from busway.app.http import plain_response
+from busway.app.http import ABORT, plain_response
 from busway.app.message import Message
 from busway.bus.errors import InvalidName
 from busway.bus.layer import Operation, Send
@@ -44,11 +44,14 @@ def ending_of(error: BaseException, message: Message, consumer: str) -> Ending:
         return decided
     if isinstance(error, RequestAborted):
         logger.info("%s: %s", describe(message, consumer), error)
-        return Ending([], kind="aborted")
+        return Ending(_reply(message, {**ABORT}) if error.connected else [], kind="aborted")
     if isinstance(error, RequestTimeout):
         logger.warning("%s: %s", describe(message, consumer), error)
         return Ending(_reply(message, plain_response(408, "The request took too long.")))
-    logger.error("%s failed", describe(message, consumer), exc_info=error)
+    if isinstance(error, ConsumeLater):
+        logger.error("%s failed: given up after %d tries", describe(message, consumer), MAX_TRIES)
+    else:
+        logger.error("%s failed", describe(message, consumer), exc_info=error)
     return Ending(failure(message))
 
 
@@ -63,10 +66,16 @@ def _decision(error: BaseException, message: Message) -> Ending | None:
             message, {"close": code, "reason": reason}
         ):
             return Ending(answer, keeps=True, kind="")
-        case ConsumeLater(delay=delay) if (tries := message.get(TRIES_KEY, 0)) < MAX_TRIES:
+        case ConsumeLater(delay=delay) if (tries := _tries(message)) < MAX_TRIES:
             again = Send(message.channel_name, {**message.content, TRIES_KEY: tries + 1}, delay)
             return Ending([again], kind="requeued")
     return None
+
+
+def _tries(message: Message) -> int:
+    """Return how often a message was put back; senders may have written anything there."""
+    tries = message.get(TRIES_KEY)
+    return tries if type(tries) is int else 0
 
 
 def failure(message: Message) -> list[Operation]:

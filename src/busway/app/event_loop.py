@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
+from busway.app import forks
 from busway.app.calling import Call, Caller
 from busway.app.commits import Committer, Result
 from busway.app.consumer_thread import ConsumerThread
@@ -54,12 +55,14 @@ class AsyncConsumers:
         self._reads = bool(channels)
         self._has_threads = has_threads
         self._stopping = False
+        self._is_copy = False
         self._asleep = False
         self._running = 0
         """Messages of the own receiver that are being consumed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: deque[_Job] = deque()
         self._returns: dict[ConsumerThread, list[Result]] = {}
+        forks.parts.add(self)
 
     async def run(self) -> None:
         """Consume until `stop`. Raises `LayerUnavailable` when the layer is lost."""
@@ -72,8 +75,13 @@ class AsyncConsumers:
                 if deliveries:
                     # Most tasks end in their first step: their results share an exchange.
                     await asyncio.sleep(0)
-                elif not self._commits.finished and not self._jobs:
+                elif not self._commits.finished and not self._jobs and not self._is_over():
                     await self._sleep()
+        except BaseException:
+            for thread in list(self._returns):
+                self._give_back(thread)
+            self._commits.rescue()
+            raise
         finally:
             self._receiver.close()
 
@@ -86,6 +94,10 @@ class AsyncConsumers:
         """Say that all consumer threads have ended. Safe from any thread."""
         self._has_threads = False
         self._receiver.interrupt()
+
+    def disown(self) -> None:
+        """See `busway.app.forks`."""
+        self._is_copy = True
 
     def submit(self, thread: ConsumerThread, delivery: Delivery, call: Call) -> None:
         """Run an async consumer; `thread.take_back` gets its result. Safe from any thread."""
@@ -140,12 +152,16 @@ class AsyncConsumers:
 
     async def _consume(self, delivery: Delivery, call: Call) -> None:
         operations = await self._caller.acall(call)
+        if self._is_copy:
+            forks.end_copy()  # at once: even the loop's selector is shared with the parent
         self._running -= 1
         self._commits.finished.append(Result(delivery, operations, call.target.name))
         self._wake()
 
     async def _consume_for(self, job: _Job) -> None:
         operations = await self._caller.acall(job.call)
+        if self._is_copy:
+            forks.end_copy()
         result = Result(job.delivery, operations, job.call.target.name)
         results = self._returns.get(job.thread)
         if results is not None:
@@ -156,5 +172,5 @@ class AsyncConsumers:
         asyncio.get_running_loop().call_soon(self._give_back, job.thread)
 
     def _give_back(self, thread: ConsumerThread) -> None:
-        thread.take_back(self._returns.pop(thread))
+        thread.take_back(self._returns.pop(thread, ()))
         self._wake()

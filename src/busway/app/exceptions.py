@@ -9,7 +9,7 @@ BuswayError
 │   ├── DenyConnection     refuse this WebSocket
 │   └── CloseConnection    close this WebSocket, with a code and a reason
 ├── RequestTimeout         the client stopped sending its request: answered with 408
-└── RequestAborted         the client is gone: nothing is answered
+└── RequestAborted         the client is gone, or given up: nothing more is answered
 """
 
 from busway.bus.errors import BuswayError, ConfigurationError, UsageError
@@ -86,10 +86,23 @@ class RequestTimeout(BuswayError):
 
 
 class RequestAborted(BuswayError):
-    """The client of this request is gone, or reads nothing any more."""
+    """The client of this request is gone, or reads nothing any more, or its body is not whole.
+
+    `connected` tells whether the client may still be there; its connection is ended then.
+    """
+
+    def __init__(
+        self,
+        reason: str = "the client is gone before its request was answered",
+        *,
+        connected: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.connected = connected
 
     def __str__(self) -> str:
-        return "the client is gone before its request was answered"
+        return self.reason
 
 
 class NoReplyChannel(UsageError):

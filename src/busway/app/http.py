@@ -11,6 +11,9 @@ Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 
 TEXT = "text/plain; charset=utf-8"
 
+ABORT: Mapping[str, Any] = {"abort": True}
+"""The reply that gives a request up: nothing follows, and the client sees that."""
+
 
 def respond(
     message: Message,

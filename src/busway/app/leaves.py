@@ -7,8 +7,8 @@ from busway.app.message import Message
 from busway.app.patterns import Filter, text_of
 from busway.app.targets import Consumer, Target, target_of
 
-Wrap = Callable[[Target], Target]
-"""Puts something around a consumer."""
+Wrap = Callable[[Target, str], Target]
+"""Puts something around a consumer, for a channel."""
 
 Found = tuple[Target, dict[str, Any]]
 """A consumer, and its keyword arguments for one message."""
@@ -39,9 +39,10 @@ class Leaf:
         self._prefixes = prefixes
         self._filters = filters
 
-    def wrapped(self, wrap: Wrap) -> "Leaf":
-        """Return this leaf with its target wrapped."""
-        return Leaf(self._prefixes, self._filters, wrap(self.target) if self.target else None)
+    def wrapped(self, wrap: Wrap, channel: str) -> "Leaf":
+        """Return this leaf with its target wrapped, for messages of `channel`."""
+        target = wrap(self.target, channel) if self.target else None
+        return Leaf(self._prefixes, self._filters, target)
 
     def match(self, message: Message) -> Found | None:
         """Return the consumer of `message` and its keyword arguments, or None."""
@@ -90,8 +91,9 @@ class OwnLeaf(Leaf):
         self._custom = custom
         self._wrap = wrap
 
-    def wrapped(self, wrap: Wrap) -> "OwnLeaf":
+    def wrapped(self, wrap: Wrap, channel: str) -> "OwnLeaf":
         """See `Leaf.wrapped`."""
+        del channel  # its messages say
         return OwnLeaf(self._prefixes, self._custom, wrap)
 
     def match(self, message: Message) -> Found | None:
@@ -107,4 +109,6 @@ class OwnLeaf(Leaf):
             return None
         consumer, own = found
         target = target_of(consumer)
-        return self._wrap(target) if self._wrap else target, arguments | own
+        if self._wrap:
+            target = self._wrap(target, message.channel_name)
+        return target, arguments | own

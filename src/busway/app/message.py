@@ -1,11 +1,14 @@
 """What a consumer gets: one message off the bus."""
 
 from collections.abc import ItemsView, Iterator, KeysView
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from busway.app.channels import Channel, Content
 from busway.app.exceptions import NoReplyChannel
 from busway.bus.layer import ChannelLayer
+
+HINTS: dict[str, str] = {}
+"""Attribute that decorators of a framework give to messages → what to do for it to be there."""
 
 
 class Message:
@@ -71,6 +74,20 @@ class Message:
 
     __copy__ = copy
 
+    if TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Let type checkers accept attributes that are added."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked for what is not there. Any: what decorators add is not known here.
+        hint = HINTS.get(name)
+        raise AttributeError(
+            f"{self!r} has no attribute {name!r}" + (f"; {hint}" if hint else ""),
+            name=name,
+            obj=self,
+        )
+
     def __getitem__(self, key: str) -> Any:
         return self.content[key]
 
@@ -87,4 +104,5 @@ class Message:
         return len(self.content)
 
     def __repr__(self) -> str:
-        return f"<Message on {self.channel_name}: {', '.join(self.content)}>"
+        content = self.__dict__.get("content", ())
+        return f"<Message on {self.__dict__.get('channel_name')}: {', '.join(content)}>"

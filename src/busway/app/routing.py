@@ -122,8 +122,8 @@ class Router:
     def __init__(self, routing: Routing, *, wrap: Wrap | None = None) -> None:
         """Compile `routing`; raises `ConfigurationError` when something in it is wrong.
 
-        `wrap` puts something around every consumer, for example what a framework does before
-        and after each.
+        `wrap` puts something around every consumer of a channel, for example what a framework
+        does before and after each.
         """
         self._wrap = wrap
         self._leaves: dict[str, list[Leaf]] = {}
@@ -133,7 +133,7 @@ class Router:
     def add_route(self, added: AnyRoute) -> None:
         """Add a route behind the others. Not while a worker runs."""
         for channel, leaf in _as_item(added).leaves(()):
-            found = leaf.wrapped(self._wrap) if self._wrap else leaf
+            found = leaf.wrapped(self._wrap, channel) if self._wrap else leaf
             self._leaves.setdefault(channel, []).append(found)
 
     @property

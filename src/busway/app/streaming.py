@@ -13,13 +13,15 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
+from itertools import count
 from typing import Any, NamedTuple
 
 from busway.app.context import current_layer
 from busway.app.exceptions import RequestAborted, RequestTimeout
-from busway.app.http import Headers, response_head
+from busway.app.http import ABORT, Headers, response_head
 from busway.app.message import Message
+from busway.bus.errors import BusError
 from busway.bus.layer import ChannelLayer, Operation, Outcome, Send
 from busway.bus.names import new_channel
 
@@ -37,16 +39,18 @@ def body_chunks(message: Message, *, timeout: float = TIMEOUT) -> Iterator[bytes
     """Yield the body of an `http.request`, part by part as it comes in.
 
     Raises `RequestTimeout` when the client sends nothing for `timeout` seconds, and
-    `RequestAborted` when it has gone. A consumer that lets them pass answers with 408, or not
-    at all.
+    `RequestAborted` when it has gone, or when a part was lost because it waited too long to be
+    read. A consumer that lets them pass answers with 408, or ends the connection.
     """
     layer = _layer_of(message)
     content, channel = _first_chunk(message)
     if content:
         yield content
-    while channel is not None:
+    if channel is None:
+        return
+    for number in count(1):
         _, chunk = layer.receive([channel], timeout)
-        content, more = _read_chunk(chunk, timeout)
+        content, more = _read_chunk(chunk, number, timeout)
         if content:
             yield content
         if not more:
@@ -59,9 +63,11 @@ async def abody_chunks(message: Message, *, timeout: float = TIMEOUT) -> AsyncIt
     content, channel = _first_chunk(message)
     if content:
         yield content
-    while channel is not None:
+    if channel is None:
+        return
+    for number in count(1):
         _, chunk = await layer.areceive([channel], timeout)
-        content, more = _read_chunk(chunk, timeout)
+        content, more = _read_chunk(chunk, number, timeout)
         if content:
             yield content
         if not more:
@@ -81,17 +87,25 @@ def stream_response(
     The status and headers go with the first chunk, so an error before it is still answered with
     500; an empty first chunk sends them alone. A generator is closed in any case.
 
-    Raises `RequestAborted` when the client has gone, or takes nothing for `timeout` seconds.
+    Raises `RequestAborted` when the client has gone, or takes nothing for `timeout` seconds. After
+    that, and after an error of yours behind the first chunk, its connection is ended: it sees that
+    the response is not whole.
     """
     layer = _layer_of(message)
     stream = _ResponseStream(message, status, headers, timeout)
-    with layer.receiver() as receiver, closing(_split(chunks, _chunk_size(layer))) as parts:
-        for content in parts:
-            outcome = receiver.exchange(*stream.put(content), wake_below=1, hold=False)
-            while stream.is_waiting(outcome):
-                if not outcome.deliveries:
-                    receiver.wait(stream.patience())
-                outcome = receiver.exchange(*stream.again(), wake_below=1, hold=False)
+    try:
+        with layer.receiver() as receiver, closing(_split(chunks, _chunk_size(layer))) as parts:
+            for content in parts:
+                outcome = receiver.exchange(*stream.put(content), wake_below=1, hold=False)
+                while stream.is_waiting(outcome):
+                    if not outcome.deliveries:
+                        receiver.wait(stream.patience())
+                    outcome = receiver.exchange(*stream.again(), wake_below=1, hold=False)
+    except Exception as error:
+        if stream.leaves_client(error):
+            with suppress(BusError):
+                message.reply_to().send({**ABORT})
+        raise
 
 
 async def astream_response(
@@ -105,14 +119,22 @@ async def astream_response(
     """Do `stream_response` from async code; `chunks` may be async too."""
     layer = _layer_of(message)
     stream = _ResponseStream(message, status, headers, timeout)
-    with layer.receiver() as receiver:
-        async with aclosing(_asplit(chunks, _chunk_size(layer))) as parts:
-            async for content in parts:
-                outcome = await receiver.aexchange(*stream.put(content), wake_below=1, hold=False)
-                while stream.is_waiting(outcome):
-                    if not outcome.deliveries:
-                        await receiver.async_wait(stream.patience())
-                    outcome = await receiver.aexchange(*stream.again(), wake_below=1, hold=False)
+    try:
+        with layer.receiver() as receiver:
+            async with aclosing(_asplit(chunks, _chunk_size(layer))) as parts:
+                async for content in parts:
+                    request = stream.put(content)
+                    outcome = await receiver.aexchange(*request, wake_below=1, hold=False)
+                    while stream.is_waiting(outcome):
+                        if not outcome.deliveries:
+                            await receiver.async_wait(stream.patience())
+                        request = stream.again()
+                        outcome = await receiver.aexchange(*request, wake_below=1, hold=False)
+    except Exception as error:
+        if stream.leaves_client(error):
+            with suppress(BusError):
+                await message.reply_to().asend({**ABORT})
+        raise
 
 
 class _Request(NamedTuple):
@@ -135,12 +157,13 @@ class _ResponseStream:
         self._deadline = 0.0
         self._unsent: list[Operation] = []
         self._unacknowledged = 0
-        self._ended = False
+        self._has_begun = self._ended = False
 
     def put(self, content: bytes | None) -> _Request:
         """Return the exchange that sends a chunk; None is the end."""
         chunk = {**self._head, "content": content or b"", "more_content": content is not None}
         self._head = {}
+        self._has_begun = True
         if content is None:
             self._ended = True
         else:
@@ -169,8 +192,13 @@ class _ResponseStream:
         if not self._unsent and not full:
             return False
         if time.monotonic() >= self._deadline:
-            raise RequestAborted
+            raise RequestAborted(f"the client took nothing for {self._timeout} s", connected=True)
         return True
+
+    def leaves_client(self, error: Exception) -> bool:
+        """Tell whether `error` leaves the client with half a response."""
+        is_gone = isinstance(error, RequestAborted) and not error.connected
+        return self._has_begun and not is_gone
 
     def patience(self) -> float:
         """Return for how many seconds to wait for the client at most."""
@@ -190,12 +218,15 @@ def _first_chunk(message: Message) -> tuple[bytes, str | None]:
     return message.get("body", b""), message.get("body_channel")
 
 
-def _read_chunk(chunk: dict[str, Any] | None, timeout: float) -> tuple[bytes, bool]:
-    """Return a chunk's content, and whether there are more."""
+def _read_chunk(chunk: dict[str, Any] | None, number: int, timeout: float) -> tuple[bytes, bool]:
+    """Return the content of chunk `number`, and whether there are more."""
     if chunk is None:
         raise RequestTimeout(timeout)
     if chunk.get("closed"):
         raise RequestAborted
+    if chunk.get("number", number) != number:  # servers of ASGI 1 do not number them
+        reason = "a part of its body was lost: it waited too long to be read"
+        raise RequestAborted(reason, connected=True)
     return chunk.get("content", b""), bool(chunk.get("more_content"))
 
 

@@ -13,11 +13,11 @@ import msgspec
 from busway.bus.codec import Envelope, Kind, decode_envelope
 from busway.bus.parcels import Parcel
 
-MAX_COUNT = 16
+MAX_COUNT = 32
 """Messages in one bundle: as many as a worker takes at once. A reader that takes fewer has to
 write the others back."""
 
-MAX_SIZE = 16 * 1024
+MAX_SIZE = 32 * 1024
 """Bytes after which a bundle takes no further message."""
 
 _ARRAY_16 = 0xDC

@@ -78,4 +78,4 @@ def abandon(step: Transaction, prefix: str) -> None:
     record.pending = 0
     step.changed.add(prefix)
     step.unblock(record)
-    leave(step, prefix, None)
+    leave(step, prefix)

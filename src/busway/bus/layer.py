@@ -25,6 +25,7 @@ from busway.bus.errors import (
     ConfigurationError,
     InvalidArgument,
     LayerClosed,
+    UsageError,
 )
 from busway.bus.messages import Message
 from busway.bus.policy import DeliveryPromise, Policies, Policy, check_seconds
@@ -295,6 +296,16 @@ class ChannelLayer(ABC):
     def group_channels(self, group: str) -> list[str]:
         """Return the member channels of `group`, in no particular order."""
 
+    def peek(self, channel: str) -> dict[str, Any] | None:
+        """Return the message that `receive` would return next, and leave it; None without one.
+
+        `channel` is a normal one, or "name?random". Raises `UsageError` where a layer cannot.
+        """
+        raise UsageError(
+            f"{type(self).__name__} cannot show a message without taking it; "
+            "what keeps state on the bus needs a layer that can"
+        )
+
     @abstractmethod
     def flush(self) -> None:
         """Drop every message, group and count. Receivers that wait go on waiting."""
@@ -371,6 +382,19 @@ class ChannelLayer(ABC):
         """
         self._apply(GroupSend(group, message))
 
+    def exchange(
+        self, operations: Sequence[Operation], channels: Sequence[str] = (), limit: int = 0
+    ) -> Outcome:
+        """Do `operations`, then take up to `limit` messages off `channels`, in one atomic step.
+
+        See `Receiver.exchange`. What was taken counts as handled.
+        """
+        receiver = self._borrow()
+        try:
+            return receiver.exchange(operations, (), channels, limit, hold=False)
+        finally:
+            self._give_back(receiver)
+
     # -- the same, for async code -------------------------------------------------------
 
     async def asend(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
@@ -419,6 +443,20 @@ class ChannelLayer(ABC):
         """Do `group_channels` from async code."""
         return self.group_channels(group)
 
+    async def aexchange(
+        self, operations: Sequence[Operation], channels: Sequence[str] = (), limit: int = 0
+    ) -> Outcome:
+        """Do `exchange` from async code."""
+        receiver = self._borrow()
+        try:
+            return await receiver.aexchange(operations, (), channels, limit, hold=False)
+        finally:
+            self._give_back(receiver)
+
+    async def apeek(self, channel: str) -> dict[str, Any] | None:
+        """Do `peek` from async code."""
+        return self.peek(channel)
+
     async def aflush(self) -> None:
         """Do `flush` from async code."""
         self.flush()
@@ -430,20 +468,12 @@ class ChannelLayer(ABC):
     # -- shared by the operations above -------------------------------------------------
 
     def _apply(self, operation: Operation) -> None:
-        receiver = self._borrow()
-        try:
-            outcome = receiver.exchange((operation,))
-        finally:
-            self._give_back(receiver)
+        outcome = self.exchange((operation,))
         if outcome.refused:
             raise outcome.refused[0].error
 
     async def _aapply(self, operation: Operation) -> None:
-        receiver = self._borrow()
-        try:
-            outcome = await receiver.aexchange((operation,))
-        finally:
-            self._give_back(receiver)
+        outcome = await self.aexchange((operation,))
         if outcome.refused:
             raise outcome.refused[0].error
 

@@ -53,10 +53,10 @@ def group_discard(step: Transaction, group: str, channel: str, notice: Parcel | 
         step.notify(notice)
 
 
-def leave(step: Transaction, channel: str, notice: Parcel | None) -> None:
+def leave(step: Transaction, channel: str) -> bool:
     """Remove every membership of `channel`; of a prefix, those of all its channels.
 
-    If there were any, `notice` tells the owner, behind what it was told before.
+    Returns whether there were any.
     """
     members = b"r" + channel.encode() if channel[-1] == "!" else records.membership_key(channel, "")
     found = False
@@ -64,8 +64,7 @@ def leave(step: Transaction, channel: str, notice: Parcel | None) -> None:
         member, _, group = key[1:].decode().partition("\0")
         group_discard(step, group, member, None)
         found = True
-    if found and notice:
-        step.notify(notice)
+    return found
 
 
 def group_targets(step: Transaction, group: str) -> list[str]:

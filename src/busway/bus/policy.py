@@ -51,10 +51,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 DEFAULT_POLICIES: Mapping[str, Mapping[str, Any]] = {
     "websocket.*": {"ordering": "reply_channel"},
-    # The capacity is the window: so many chunks of a body are under way at once.
-    "http.request.body*": {"capacity": 8},
+    # The capacity is the window: so many chunks of a body are under way at once. They wait for a
+    # consumer that may be slow, and one that expires spoils the whole.
+    "http.request.body*": {"capacity": 8, "expiry": 3600.0},
+    # Acknowledgements wait for a consumer that may take its time between two chunks.
+    "http.ack*": {"expiry": 600.0},
     # One prefix serves every connection of an interface server.
     "web.*!": {"capacity": 2000},
+    # State that is kept as a message: while it is replaced the new one waits behind the old one.
+    # Two weeks are the age that Django gives its sessions.
+    "busway.session?": {"capacity": 2, "expiry": 1_209_600.0},
+    "busway.session.new?": {"capacity": 1, "expiry": 10.0},
 }
 """Policies that every layer starts with; what a user's pattern says counts before them."""
 

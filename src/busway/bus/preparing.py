@@ -65,10 +65,17 @@ def _step(operation: Operation, layer: "StoredLayer", now: float) -> Step:
             return lambda step: membership.group_discard(step, group, channel, left)
         case Leave(channel):
             names.check_channel(channel)
-            left = notice(layer.plans[channel], Kind.LEFT, "", channel, new_id(), now)
-            return lambda step: membership.leave(step, channel, left)
+            return partial(_leave, layer, channel, now)
         case _:
             return later
+
+
+def _leave(layer: "StoredLayer", channel: str, now: float, step: Transaction) -> None:
+    # Most channels that end were in no group.
+    if membership.leave(step, channel):
+        plan = layer.plans.find(channel)
+        if left := notice(plan, Kind.LEFT, "", channel, layer.ids.new(), now):
+            step.notify(left)
 
 
 def _send_to_group(

@@ -10,7 +10,7 @@ from busway.bus.membership import leave
 from busway.bus.names import address
 from busway.bus.parcels import Parcel, Refused, repack, size_of
 from busway.bus.records import ChannelRecord, LaneRecord
-from busway.bus.transaction import EVERYONE, Transaction
+from busway.bus.transaction import EVERYONE, Store, Transaction
 
 MAX_BATCH_SIZE = 4 * 1024 * 1024
 """An exchange stops taking messages at this many bytes."""
@@ -225,6 +225,19 @@ def _take_first(step: Transaction, queue: bytes, record: ChannelRecord, limit: i
     return bundle
 
 
+def first(store: Store, channel: str, now: float) -> Envelope | None:
+    """Return the first message of a queue that has not expired, and leave it there."""
+    raw = store.get(records.channel_key(channel))
+    record = records.decode_channel(raw) if raw else ChannelRecord()
+    for index in range(record.head, record.tail):
+        bundle = store.get(records.queue_prefix(channel) + records.index_key(index))
+        for data in untie(bundle) if bundle else ():
+            envelope = decode_envelope(data)
+            if envelope.expires > now:
+                return envelope
+    return None
+
+
 def release(step: Transaction, lane: str, id_: int) -> None:
     """Let a lane go on after its message `id_` was handled: the next one joins its queue."""
     key = records.lane_key(lane)
@@ -297,7 +310,7 @@ def expire(step: Transaction, record: ChannelRecord, bundle: bytes) -> bytes:
 def _expire(step: Transaction, record: ChannelRecord, envelope: Envelope) -> None:
     if not record.owner:
         # Nobody reads the channel: it leaves its groups (ASGI, "Groups").
-        leave(step, envelope.channel, None)
+        leave(step, envelope.channel)
     if envelope.lane:
         release(step, envelope.lane, envelope.id)
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from busway.bus import names, records
 from busway.bus.bell import Bell
-from busway.bus.codec import Ids, Kind
+from busway.bus.codec import Ids, Kind, decode_message
 from busway.bus.errors import LayerClosed
 from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, Receiver, Statistics
 from busway.bus.marks import Mark
 from busway.bus.parcels import notice
 from busway.bus.plans import Plans
+from busway.bus.queues import first
 from busway.bus.receiver import StoredReceiver
 from busway.bus.sweep import SWEEP_SIZE, clear, count_messages, sweep
 from busway.bus.transaction import Store, StoreFull, Transaction
@@ -81,6 +82,15 @@ class StoredLayer(ChannelLayer):
                 for key, raw in store.scan(prefix)
                 if records.decode_time(raw) > now
             ]
+
+    def peek(self, channel: str) -> dict[str, Any] | None:
+        """See `ChannelLayer.peek`. Nothing is written."""
+        names.check_channel(channel)
+        names.check_receivable(channel)
+        now = time.time()
+        with self.transaction() as store:
+            found = first(store, channel, now)
+        return decode_message(found.body) if found else None
 
     def flush(self) -> None:
         """Drop every message, group and count. Receivers that wait go on waiting."""

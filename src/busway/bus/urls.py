@@ -1,6 +1,9 @@
 """Channel layers from URLs: `memory://`, `ipc://name?capacity=200`, or any installed scheme."""
 
+import re
+from hashlib import sha256
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,6 +28,22 @@ def open_layer(url: str) -> ChannelLayer:
     backend = found[scheme].load()
     layer: ChannelLayer = backend.from_url(url)
     return layer
+
+
+def default_name() -> str:
+    """Return the name of the bus that a process uses that is told no other.
+
+    It is made of the current directory's name and a hash of its path: services in different
+    directories would answer each other's clients, those in the same one belong together.
+    """
+    here = Path.cwd()
+    name = re.sub(r"[^A-Za-z0-9\-_.]+", "-", here.name).strip("-.")[:31] or "busway"
+    return f"{name}-{sha256(bytes(here)).hexdigest()[:8]}"
+
+
+def default_url() -> str:
+    """Return the URL of the layer that a process uses that is told no other."""
+    return f"ipc://{default_name()}"
 
 
 def query_options(url: str, kinds: dict[str, type]) -> dict[str, Any]:

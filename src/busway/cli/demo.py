@@ -16,7 +16,7 @@ ROUTING = "busway.demo.routing:routing"
     options.LISTEN,
     options.SUPERVISOR,
     options.WORKER,
-    options.layer(default=None),
+    options.layer(default=None, shown="a bus of the port"),
     options.WEB,
     options.COMMON,
 )

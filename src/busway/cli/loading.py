@@ -46,6 +46,6 @@ def open_shared_layer(url: str, command: str) -> ChannelLayer:
     if urlsplit(url).scheme == "memory":
         raise ConfigurationError(
             f"{url!r} stays in one process, and 'busway {command}' is one of several that talk "
-            "over the channel layer; use ipc://busway (the default) or another shared one"
+            "over the channel layer; leave --layer out, or name a shared one like ipc://chat"
         )
     return open_layer(url)

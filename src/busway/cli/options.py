@@ -1,10 +1,12 @@
 """The options that several commands share, each defined once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 import msgspec
 
+from busway.bus.urls import default_url
 from busway.cli.command import Option
 from busway.interfaces.web.options import WebOptions
 
@@ -58,8 +60,16 @@ WEB: tuple[Option, ...] = (
         text="How long a worker has to begin its answer, then 503; 0: for ever.",
     ),
     _web(
+        _HTTP, "stream_timeout", "--stream-timeout",
+        text="How long a worker may be silent within its answer, then it is cut; 0: for ever.",
+    ),
+    _web(
         _HTTP, "body_timeout", "--body-timeout",
         text="How long a request body may stall, then 408; 0: for ever.",
+    ),
+    _web(
+        _HTTP, "write_timeout", "--write-timeout",
+        text="How long a client may take nothing of a response, then it is cut; 0: for ever.",
     ),
     _web(
         _HTTP, "keep_alive", "--keep-alive",
@@ -159,12 +169,15 @@ WORKER: tuple[Option, ...] = (
 """Options of a worker."""
 
 
-def layer(default: str | None = "ipc://busway") -> tuple[Option, ...]:
-    """Return the option that names the channel layer; without a default the command has its own."""
+def layer(
+    default: Callable[[], str] | None = default_url,
+    shown: str = "a bus of the current directory",
+) -> tuple[Option, ...]:
+    """Return the option that names the channel layer; `shown` is its default in the help."""
     return (
         Option(
             "--layer", section=_PROCESS, metavar="URL", envvar="BUSWAY_LAYER", default=default,
-            show_envvar=True, help="The channel layer, for example ipc://name?capacity=200.",
+            show_default=shown, show_envvar=True, help="The channel layer, for example ipc://name?capacity=200.",
         ),
     )  # fmt: skip
 

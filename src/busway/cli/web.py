@@ -13,8 +13,8 @@ from busway.cli import options
 from busway.cli.command import command
 from busway.cli.loading import open_shared_layer
 from busway.cli.logs import configure_logging
+from busway.interfaces.web.listening import adopt, listen_tcp, listen_unix
 from busway.supervisor.lifeline import announce_ready, hold_lifeline
-from busway.supervisor.listening import adopt, listen_tcp, listen_unix
 
 logger = logging.getLogger("busway.web")
 

@@ -4,8 +4,11 @@ from django.apps import AppConfig
 from django.core import checks
 
 from busway.app.context import set_opener
+from busway.app.message import HINTS
 from busway.django.checks import check_channel_layers, check_installed_apps
+from busway.django.hints import MISSING
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
+from busway.django.session_checks import check_origins, check_sessions
 
 
 class BuswayConfig(AppConfig):
@@ -19,4 +22,11 @@ class BuswayConfig(AppConfig):
         """Register the checks, and say what the layer is; none is opened before it is used."""
         checks.register(check_channel_layers)
         checks.register(check_installed_apps)
+        checks.register(check_sessions)
+        checks.register(check_origins)
+        HINTS.update(MISSING)
         set_opener(lambda: channel_layers[DEFAULT_CHANNEL_LAYER])
+        # Models may be imported now, not before.
+        from busway.django.binding.registry import register_waiting  # noqa: PLC0415
+
+        register_waiting()

@@ -1,4 +1,7 @@
-"""What happens around each consumer: signals, and a look after the database connections."""
+"""What happens around each consumer: signals, and a look after the database connections.
+
+Endings of the project's own (`ChannelSocketException`) run here, before both.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +10,8 @@ from busway.app.message import Message
 from busway.app.targets import Target
 from busway.app.worker import Worker
 from busway.django import database
+from busway.django.exceptions import ChannelSocketException
+from busway.django.security.websockets import guarded
 from busway.django.signals import consumer_finished, consumer_started
 
 
@@ -16,7 +21,13 @@ def unframed(consumer: Callable[..., Any]) -> Callable[..., Any]:
     return consumer
 
 
-def framed(target: Target) -> Target:
+def framed(target: Target, channel: str) -> Target:
+    """Return a target as it is called for messages of `channel`."""
+    found = _with_signals(target)
+    return guarded(found) if channel == "websocket.connect" else found
+
+
+def _with_signals(target: Target) -> Target:
     """Return a target with signals around its consumer, and fresh database connections."""
     consumer, name = target.consumer, target.name
     if getattr(consumer, "is_unframed", False):
@@ -27,6 +38,8 @@ def framed(target: Target) -> Target:
         consumer_started.send(Worker, message=message, consumer=name)
         try:
             return consumer(message, **kwargs)
+        except ChannelSocketException as ending:
+            return ending.run(message)
         finally:
             consumer_finished.send(Worker, message=message, consumer=name)
             database.end()
@@ -35,6 +48,8 @@ def framed(target: Target) -> Target:
         await consumer_started.asend(Worker, message=message, consumer=name)
         try:
             return await consumer(message, **kwargs)
+        except ChannelSocketException as ending:
+            return ending.run(message)
         finally:
             await consumer_finished.asend(Worker, message=message, consumer=name)
             database.end_async()

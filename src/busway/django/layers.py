@@ -24,13 +24,12 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from busway.app.loading import load
-from busway.app.routing import Router
 from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer
 from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
 from busway.bus.urls import open_layer
-from busway.django.framing import framed
+from busway.django.routing import Router
 
 DEFAULT_CHANNEL_LAYER = "default"
 """The alias that is used where none is given."""
@@ -104,7 +103,7 @@ class ChannelLayers:
             router = self._routers.get(alias)
             if router is None:
                 routing = self.config(alias).get("ROUTING", [])
-                router = self._routers[alias] = Router(routing, wrap=framed)
+                router = self._routers[alias] = Router(routing)
             return router
 
     def set(self, alias: str, layer: ChannelLayer | None) -> ChannelLayer | None:

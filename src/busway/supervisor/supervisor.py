@@ -58,7 +58,8 @@ class Supervisor:
             grace: seconds from the request to stop until what still runs is killed.
             start_timeout: seconds that a process started by a roll has to become ready.
             changes: yields the paths of changed files; each time, processes are rolled. With
-                it, a process that fails to start waits for the next change. None: no reloading.
+                it, a process that ends with an error at its start waits for the next change.
+                None: no reloading.
             on_ready: called once, when every process is ready.
         """
         self._places = [_Place(spec) for spec in specs]
@@ -163,13 +164,15 @@ class Supervisor:
     async def _after_death(self, place: _Place, child: Child, status: int) -> bool:
         """Say that `child` died, and wait until the next can be started; False: none shall be."""
         name, how = place.spec.name, describe(status)
+        watched = self._changes is not None and place.spec.rolls
         if child.was_ready:
             logger.warning("%s (pid %d) died: %s; starting another", name, child.pid, how)
             await self._pause(place, child.lived)
-        elif self._changes is not None and place.spec.rolls:
+        elif watched and status > 0:
             logger.error("%s did not start: %s; waiting for a change of the code", name, how)
             await place.filled.wait()
-        elif place.proven.is_set():
+        elif watched or place.proven.is_set():
+            # A signal is no mistake in the code: no change of it is to be expected.
             logger.error("%s did not start: %s; trying again", name, how)
             await self._pause(place, child.lived)
         else:

@@ -6,15 +6,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
 import pytest
 
-from busway.bus.errors import ConfigurationError
+from busway.bus.errors import ConfigurationError, LayerUnavailable
 from busway.bus.ipc import IPCChannelLayer, directory
+from busway.bus.layer import Return
 from busway.bus.receiver import StoredReceiver
+from busway.bus.transaction import Store, StoreFull
 from busway.bus.urls import open_layer
 
 MIB = 1 << 20
@@ -186,3 +189,33 @@ def test_layers_of_one_process_share_a_bus(tmp_path: Path) -> None:
     first.close()
     assert second.receive(["a"]) == ("a", {"n": 1})
     second.close()
+
+
+class Full(IPCChannelLayer):
+    """A layer whose store is full in some of its next transactions."""
+
+    full: tuple[bool, ...] = ()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Store]:
+        now, *later = self.full or (False,)
+        self.full = tuple(later)
+        with super().transaction() as store:
+            yield store
+            if now:
+                raise StoreFull
+
+
+def test_what_was_taken_stays_in_hand_when_the_bus_is_full_to_the_last_page(
+    tmp_path: Path,
+) -> None:
+    layer = Full(directory=tmp_path / "bus", size=MIB)
+    with layer.receiver() as receiver:
+        layer.send("a", {"n": 1})
+        (taken,) = receiver.exchange((), (), ["a"], 1).deliveries
+        layer.full = (True, True)  # the exchange, and a second try that adds nothing
+        with pytest.raises(LayerUnavailable, match="full to the last page"):
+            receiver.exchange([Return(taken)])
+        receiver.exchange([Return(taken)])
+        assert layer.receive(["a"]) == ("a", {"n": 1})
+    layer.close()

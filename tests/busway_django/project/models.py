@@ -2,6 +2,10 @@
 
 from django.db import models
 
+from busway_django.project.binding_models import Article, Draft, Place, Review, Tag
+
+__all__ = ["Article", "Draft", "Note", "Place", "Review", "Tag"]
+
 
 class Note(models.Model):
     """Something to store."""

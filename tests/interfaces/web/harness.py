@@ -17,8 +17,9 @@ import httpx
 
 from busway.bus.ipc.directory import SHARED_MEMORY
 from busway.bus.layer import ChannelLayer, Delivery, Operation, Send
+from busway.interfaces.web.listening import listen
 from busway.interfaces.web.options import WebOptions
-from busway.interfaces.web.server import Server, listen
+from busway.interfaces.web.server import Server
 
 PATIENCE = 10.0
 """Seconds that anything may take on a busy machine."""

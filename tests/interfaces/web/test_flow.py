@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -9,6 +11,7 @@ from busway.bus.layer import ChannelLayer, GroupAdd, Send
 from busway.bus.memory import MemoryChannelLayer
 from busway.interfaces.web.frames import CLOSE, TEXT
 from busway.interfaces.web.options import CHUNK, WINDOW
+from busway.interfaces.web.uvicorn_http import HTTPProtocol
 from interfaces.web.harness import (
     PATIENCE,
     Message,
@@ -229,6 +232,63 @@ def test_a_response_that_a_slow_client_does_not_read_is_cut(layer: ChannelLayer)
             layer.send(channel, part)
         server.dropped("slow client")
         worker.expect("http.disconnect", reply_channel=channel)
+
+
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+@pytest.mark.parametrize("last", [GET, GET.replace(b"1.1", b"1.0"), b"nonsense\r\n\r\n", b""])
+def test_a_client_that_takes_nothing_of_its_responses_is_cut(
+    layer: ChannelLayer, size: int, last: bytes
+) -> None:
+    reply = {"status": 200, "content": b"x" * size}
+    with (
+        WebServer(layer, write_timeout=0.5, keep_alive=0) as server,
+        Worker(layer, {"http.request": lambda _: [reply]}),
+        RawClient(server.port, receive_buffer=4096) as slow,
+    ):
+        slow.socket.setblocking(False)
+        with suppress(BlockingIOError):  # until the server takes no more either
+            slow.socket.send(GET * (10_000_000 // size) + last)
+        server.eventually(lambda: not server.server.server_state.connections)
+
+
+def test_a_client_that_takes_a_response_slowly_is_not_cut(layer: ChannelLayer) -> None:
+    size = 1_000_000
+    reply = {"status": 200, "content": b"x" * size}
+    with (
+        WebServer(layer, write_timeout=0.6, websocket_handshake_timeout=0.3) as server,
+        Worker(layer, {"http.request": lambda _: [reply]}),
+        RawClient(server.port, receive_buffer=4096) as slow,
+    ):
+        slow.send(GET * 10)
+        slow.read_head()
+        for _ in range(6):
+            with RawClient(server.port) as clock:
+                assert b" 408 " in clock.read_head()
+            slow.read(20_000)
+        assert not server.gateway.drops["slow client"]
+
+
+def test_no_websocket_begins_behind_a_response_that_is_not_taken(layer: ChannelLayer) -> None:
+    size = 1_000_000
+    with (
+        WebServer(layer) as server,
+        Worker(layer, {"http.request": lambda _: [{"status": 200, "content": b"x" * size}]}),
+        RawClient(server.port, receive_buffer=4096) as slow,
+    ):
+        state = server.server.server_state
+        server.eventually(lambda: len(state.connections) == 1)
+        (protocol,) = state.connections
+        assert isinstance(protocol, HTTPProtocol)
+        count = 0
+        while not protocol.flow.write_paused:
+            count += 1
+            slow.send(GET)
+            server.eventually(partial(lambda count: state.total_requests == count, count))
+        slow.send(handshake())
+        for _ in range(count):
+            slow.read_head()
+            slow.read(size)
+        assert b" 400 " in slow.read_head()
 
 
 # -- large bodies ---------------------------------------------------------------------------

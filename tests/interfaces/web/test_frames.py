@@ -1,6 +1,7 @@
 """The frame reader and encoders, against `websockets` as the other side."""
 
 import struct
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -193,3 +194,16 @@ def test_a_long_reason_is_cut_between_characters() -> None:
 @pytest.mark.parametrize("code", [1005, 1006, 1015])
 def test_codes_that_must_not_travel_are_left_out(code: int) -> None:
     assert encode_close(code, "x") == b"\x88\x00"
+
+
+def test_many_small_fragments_take_the_memory_of_what_is_in_them() -> None:
+    reader = FrameReader(1_000_000)
+    fragments = frame(0, b"ab", final=False) * 1000
+    reader.feed(frame(BINARY, b"ab", final=False))
+    tracemalloc.start()
+    for _ in range(100):
+        assert reader.feed(fragments) == []
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 400_000  # of 200,000 bytes
+    assert reader.feed(frame(0, b"c")) == [(BINARY, b"ab" * 100_001 + b"c")]

@@ -8,7 +8,16 @@ import httpx
 import pytest
 
 from busway.bus.layer import ChannelLayer, GroupAdd
-from interfaces.web.harness import Message, RawClient, WebServer, Worker, fetch, nothing, session
+from interfaces.web.harness import (
+    Message,
+    RawClient,
+    WebServer,
+    Worker,
+    fetch,
+    handshake,
+    nothing,
+    session,
+)
 
 
 def reply(**fields: object) -> Message:
@@ -102,6 +111,29 @@ def test_a_streamed_response_arrives_as_it_is_sent(layer: ChannelLayer, server: 
     server.eventually(lambda: not server.gateway.connections)
 
 
+def test_a_response_that_its_worker_gives_up_ends_without_its_end(
+    layer: ChannelLayer, server: WebServer
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker, RawClient(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        channel = worker.expect("http.request")["reply_channel"]
+        layer.send(channel, reply(content=b"one", more_content=True))
+        client.read_head()
+        assert client.read(8) == b"3\r\none\r\n"
+        layer.send(channel, {"abort": True})
+        assert client.read_all() == b""
+        worker.expect("http.disconnect", reply_channel=channel)
+    server.eventually(lambda: not server.gateway.connections)
+    assert server.gateway.drops == {"aborted response": 1}
+
+
+def test_a_request_that_its_worker_gives_up_is_answered_500(
+    server: WebServer, worker: Worker
+) -> None:
+    worker.script["http.request"] = lambda _: [{"abort": True}]
+    assert fetch("GET", server.url).status_code == 500
+
+
 def test_a_body_larger_than_a_chunk_comes_in_parts(layer: ChannelLayer, server: WebServer) -> None:
     body = bytes(range(256)) * 4096  # 1 MiB
     with Worker(layer, {"http.request": nothing}) as worker, ThreadPoolExecutor() as pool:
@@ -112,6 +144,7 @@ def test_a_body_larger_than_a_chunk_comes_in_parts(layer: ChannelLayer, server: 
         while more:
             _, part = layer.receive([message["body_channel"]], timeout=10)
             assert part is not None
+            assert part["number"] == len(received)
             received.append(part["content"])
             more = part["more_content"]
         layer.send(message["reply_channel"], reply(content=b"thanks"))
@@ -132,6 +165,23 @@ def test_a_request_can_be_answered_before_its_body_is_read(
         worker.expect("http.request")
         assert b" 413 " in client.read_head()
     server.eventually(lambda: server.gateway.bus.idle)
+
+
+def test_what_is_left_of_a_body_leaves_the_bus_with_its_answer(
+    layer: ChannelLayer, server: WebServer
+) -> None:
+    with (
+        Worker(layer, {"http.request": nothing}) as worker,
+        RawClient(server.port) as client,
+    ):
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n")
+        client.send(b"x" * 1_900_000)
+        message = worker.expect("http.request")
+        channel = message["body_channel"]
+        server.eventually(lambda: layer.statistics(channel).messages_pending > 1)
+        layer.send(message["reply_channel"], reply(status=413))
+        assert b" 413 " in client.read_head()
+        server.eventually(lambda: layer.statistics(channel).messages_pending == 0)
 
 
 # -- the client leaves, the answer comes late -----------------------------------------------
@@ -283,8 +333,24 @@ def test_a_bad_reply_is_a_server_error_and_logged(
         assert fetch("GET", server.url + "/page").status_code == 500
         channel = worker.expect("http.request")["reply_channel"]
     (record,) = (r for r in caplog.records if r.name == "busway.web")
-    assert f"reply to {channel} (path /page): " in record.getMessage()
+    assert f"reply to {channel} (path '/page'): " in record.getMessage()
     assert text in record.getMessage()
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(
+    layer: ChannelLayer, server: WebServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = {"nonsense": 1}
+    with (
+        Worker(layer, {"http.request": lambda _: [bad], "websocket.connect": lambda _: [bad]}),
+        RawClient(server.port) as client,
+    ):
+        assert fetch("GET", server.url + "/a%0aERROR%20forged").status_code == 500
+        assert b" 500 " in client.connect("/a%0aERROR%20forged")
+    lines = [r.getMessage() for r in caplog.records if r.name == "busway.web"]
+    assert len(lines) == 2
+    for line in lines:
+        assert r"(path '/a\nERROR forged'): " in line
 
 
 @pytest.mark.parametrize("length", [b"1", b"100"])
@@ -364,6 +430,31 @@ def test_the_access_log_has_a_line_for_each_request(
     assert lines[2].startswith(f'{host}:{port} "WebSocket /socket" disconnected 1006 ')
 
 
+def test_the_access_log_has_a_line_for_each_refusal(
+    layer: ChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "busway.access")
+    clients: list[str] = []
+    with WebServer(layer, access_log=True) as server:
+        for data in (
+            b"nonsense\r\n\r\n",
+            b"GET /twice HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            handshake("/evil", Origin="http://evil.example"),
+            handshake("/old", Sec_WebSocket_Version="8"),
+        ):
+            with RawClient(server.port) as client:
+                host, port = client.socket.getsockname()
+                clients.append(f"{host}:{port}")
+                client.send(data)
+                client.read_head()
+    lines = [r.getMessage() for r in caplog.records if r.name == "busway.access"]
+    assert lines[0] == f'{clients[0]} "-" 400 25'
+    assert lines[1].startswith(f'{clients[1]} "GET /twice HTTP/1.1" 400 ')
+    assert lines[2] == f'{clients[2]} "WebSocket /evil" denied 403'
+    assert lines[3] == f'{clients[3]} "WebSocket -" denied 426'
+    assert len(lines) == 4
+
+
 def test_the_access_log_is_off_by_default(
     layer: ChannelLayer, worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -387,6 +478,24 @@ def test_more_connections_than_allowed_get_503(layer: ChannelLayer) -> None:
         worker.expect("websocket.disconnect")
         with RawClient(server.port) as third:
             assert b" 101 " in third.connect()
+
+
+def test_a_request_whose_body_is_still_read_counts_as_one(
+    layer: ChannelLayer, worker: Worker
+) -> None:
+    with WebServer(layer, max_connections=1) as server:
+        with RawClient(server.port) as slow:
+            slow.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            server.eventually(lambda: len(server.gateway.connections) == 1)
+            assert fetch("GET", server.url).status_code == 503
+            slow.send(b"body")
+            assert b" 200 " in slow.read_head()
+        with RawClient(server.port) as leaves:
+            leaves.send(b"POST /left HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            server.eventually(lambda: len(server.gateway.connections) == 1)
+        server.eventually(lambda: not server.gateway.connections)
+        assert fetch("GET", server.url).status_code == 200
+    assert all(message["path"] != "/left" for _, message in worker.got)
 
 
 def test_many_requests_at_once_each_get_their_own_answer(server: WebServer, worker: Worker) -> None:

@@ -1,11 +1,22 @@
 """Time limits: clients and workers that do not answer."""
 
+from collections.abc import Sequence
+
 import httpx
 import pytest
 
 from busway.bus.layer import ChannelLayer
 from busway.interfaces.web.frames import CLOSE, PING, PONG, TEXT
-from interfaces.web.harness import RawClient, WebServer, Worker, fetch, frame, handshake, nothing
+from interfaces.web.harness import (
+    Message,
+    RawClient,
+    WebServer,
+    Worker,
+    fetch,
+    frame,
+    handshake,
+    nothing,
+)
 
 
 def test_a_request_that_no_worker_answers_gets_503(layer: ChannelLayer) -> None:
@@ -34,6 +45,71 @@ def test_an_answer_in_time_is_not_cut_while_it_streams(layer: ChannelLayer) -> N
         assert fetch("GET", server.url).status_code == 503
         layer.send(channel, {"content": b"two"})
         assert client.read(19) == b"3\r\none\r\n3\r\ntwo\r\n0\r\n"[:19]
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_a_stream_whose_worker_goes_silent_ends_visibly(layer: ChannelLayer) -> None:
+    acks = layer.new_channel("http.ack?")
+    part = {"content": b"one", "more_content": True, "ack_channel": acks}
+    with (
+        WebServer(layer, stream_timeout=0.6) as server,
+        Worker(layer, {"http.request": lambda _: [{"status": 200, **part}]}) as worker,
+        RawClient(server.port) as client,
+    ):
+        client.send(GET)
+        client.read_head()
+        assert client.read_all() == b"3\r\none\r\n"
+        server.dropped("silent stream")
+        worker.expect("http.disconnect")
+        assert layer.receive([acks], timeout=5)[1] == {"acked": 1}
+        assert layer.receive([acks], timeout=5)[1] == {"disconnected": True}
+
+
+def test_a_slow_stream_lives_while_its_worker_sends_parts_even_empty_ones(
+    layer: ChannelLayer,
+) -> None:
+    acks = layer.new_channel("http.ack?")
+    part = {"content": b"", "more_content": True, "ack_channel": acks}
+    with (
+        WebServer(layer, stream_timeout=1.0) as server,
+        Worker(layer, {"http.request": nothing}) as worker,
+        RawClient(server.port) as client,
+    ):
+        client.send(GET)
+        channel = worker.expect("http.request")["reply_channel"]
+        layer.send(channel, {"status": 200, **part})
+        client.read_head()
+        for _ in range(4):
+            assert layer.receive([acks], timeout=5)[1] == {"acked": 1}
+            assert layer.receive([acks], timeout=0.5) == (None, None)  # 2 s of silence in all
+            layer.send(channel, part)
+        layer.send(channel, {"content": b"end"})
+        assert client.read(13) == b"3\r\nend\r\n0\r\n\r\n"
+
+
+def test_a_stream_that_no_worker_is_busy_with_may_be_silent(layer: ChannelLayer) -> None:
+    acks = layer.new_channel("http.ack?")
+
+    def begin(message: Message) -> Sequence[Message]:
+        part = {"status": 200, "content": b"one", "more_content": True}
+        return [part if message["path"] == "/group" else {**part, "ack_channel": acks}]
+
+    with (
+        WebServer(layer, stream_timeout=0.3) as server,
+        Worker(layer, {"http.request": begin}) as worker,
+        RawClient(server.port) as client,
+        RawClient(server.port) as other,
+    ):
+        client.send(GET.replace(b"/", b"/group", 1))
+        channel = worker.expect("http.request")["reply_channel"]
+        client.read_head()
+        # A stream with a worker, begun later, runs into the timeout meanwhile.
+        other.send(GET)
+        other.read_all()
+        layer.send(channel, {"content": b"two"})
+        assert client.read(21) == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
 
 def test_the_time_for_an_answer_begins_when_the_body_is_complete(layer: ChannelLayer) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ keys = st.sampled_from(
         "status",
         "content",
         "more_content",
+        "abort",
         "other",
     ]
 )
@@ -68,5 +70,23 @@ def test_an_http_reply_is_parsed_or_refused_with_a_reason(
         assert "; expected " in reply
         return
     assert isinstance(reply, HTTPReply)
-    assert (reply.status is not None) == first
+    assert reply.abort == (message.get("abort") is True)
+    assert (reply.status is not None) == (first and not reply.abort)
     assert all(not set(value) & set(b"\r\n\0") for _, value in reply.headers)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"status": 404, "content": b"nope"}, "'status' without a denial"),
+        ({"content": b"nope"}, "'content' without a denial"),
+        ({"accept": True, "status": 404}, "'status' without a denial"),
+        ({"subprotocol": "a"}, "'subprotocol' alone"),
+        ({"headers": [[b"a", b"b"]]}, "'headers' alone"),
+        ({"reason": "no"}, "'reason' alone"),
+    ],
+)
+def test_a_websocket_reply_says_what_to_do(message: dict[str, object], text: str) -> None:
+    with pytest.raises(ReplyError) as error:
+        parse_websocket_reply(message)
+    assert text in str(error.value)

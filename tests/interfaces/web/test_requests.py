@@ -14,7 +14,8 @@ from interfaces.web.harness import handshake
 
 
 def head(*headers: tuple[bytes, bytes]) -> Head:
-    return Head("http", "1.1", "/", b"", list(headers), ("10.0.0.1", 1), ("10.0.0.2", 80))
+    every = [(b"host", b"x"), *headers]
+    return Head("http", "1.1", "/", b"", every, ("10.0.0.1", 1), ("10.0.0.2", 80))
 
 
 @given(st.binary(min_size=1, max_size=20), st.binary(max_size=20))
@@ -46,6 +47,7 @@ def test_no_origin_raises(origin: str, host: str) -> None:
         (b"203.0.113.9:4711", 1, ("203.0.113.9", 4711)),
         (b"2001:db8::1", 1, ("2001:db8::1", 0)),
         (b"[2001:db8::1]:4711", 1, ("2001:db8::1", 4711)),
+        (b"1.2.3.4:\xb2", 1, ("1.2.3.4", 0)),
         (b"", 1, ("10.0.0.1", 1)),
     ],
 )
@@ -55,6 +57,13 @@ def test_the_client_is_whom_the_outermost_proxy_saw(
     request = head((b"x-forwarded-for", forwarded))
     admit(request, WebOptions(proxy_headers=True, proxy_hops=hops))
     assert request.client == client
+
+
+@given(st.binary(max_size=20), st.binary(max_size=20))
+def test_nothing_that_a_proxy_forwards_raises(forwarded: bytes, port: bytes) -> None:
+    request = head((b"x-forwarded-for", forwarded), (b"x-forwarded-port", port))
+    with suppress(BadRequest):
+        admit(request, WebOptions(proxy_headers=True))
 
 
 @given(st.binary(max_size=200))

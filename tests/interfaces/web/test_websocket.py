@@ -111,6 +111,23 @@ def test_the_first_message_accepts(layer: ChannelLayer, server: WebServer) -> No
         assert client.recv() == "welcome"
 
 
+@pytest.mark.parametrize("reply", [{}, {"text": None}, {"accept": None, "close": False}])
+def test_a_reply_that_says_nothing_does_not_accept(
+    layer: ChannelLayer, server: WebServer, client: RawClient, reply: Message
+) -> None:
+    script = {"websocket.connect": lambda _: [reply, {"accept": False}]}
+    with Worker(layer, script):
+        assert client.connect().startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_denial_that_does_not_say_so_is_an_error(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    reply = {"status": 404, "content": b"nope"}
+    with Worker(layer, {"websocket.connect": lambda _: [reply]}):
+        assert client.connect().startswith(b"HTTP/1.1 500 ")
+
+
 def test_a_message_and_a_close_in_one_reply_are_done_in_this_order(
     layer: ChannelLayer, server: WebServer
 ) -> None:
@@ -206,6 +223,25 @@ def test_only_pages_of_the_same_or_an_allowed_origin_connect(
         assert client.connect(Origin=origin).split()[1] == status
 
 
+def test_a_group_message_accepts_nobody(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    def join(message: Message) -> Sequence[GroupAdd]:
+        return [GroupAdd("room", message["reply_channel"])]
+
+    with Worker(layer, {"websocket.connect": join}) as worker:
+        client.send(handshake())
+        channel = worker.expect("websocket.connect")["reply_channel"]
+        server.eventually(lambda: layer.group_channels("room") == [channel])
+        for message in ({"text": "secret"}, {"close": True}, {"accept": True}, {"nonsense": 1}):
+            layer.group_send("room", message)
+        server.dropped("group message before accept", 4)
+        layer.send(channel, {"accept": True})
+        assert b" 101 " in client.read_head()
+        layer.group_send("room", {"text": "public"})
+        assert client.receive() == (TEXT, b"public")
+
+
 # -- subprotocols ---------------------------------------------------------------------------
 
 
@@ -254,6 +290,18 @@ def test_a_ping_is_answered_with_its_payload(client: RawClient, worker: Worker) 
     client.connect()
     client.send(frame(PING, b"are you there"))
     assert client.receive() == (PONG, b"are you there")
+
+
+def test_a_ping_behind_the_close_is_not_answered(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"websocket.receive": lambda _: [{"close": True}]}):
+        client.connect()
+        client.send(frame(TEXT, b"bye"))
+        assert client.receive_close() == (1000, "")
+        # A client that reads nothing could otherwise fill the memory with answers.
+        client.send(frame(PING, b"late") + frame(CLOSE, b"\x03\xe8"))
+        assert client.ended()
 
 
 def test_messages_up_to_the_limit_pass(layer: ChannelLayer, worker: Worker) -> None:
@@ -416,7 +464,7 @@ def test_a_bad_reply_closes_with_1011_and_is_logged(
     assert client.receive_close() == (1011, "internal error")
     assert worker.expect("websocket.disconnect")["code"] == 1011
     (record,) = caplog.records
-    assert f"reply to {channel} (path /the/path): " in record.getMessage()
+    assert f"reply to {channel} (path '/the/path'): " in record.getMessage()
     assert text in record.getMessage()
 
 

@@ -206,8 +206,9 @@ def _start_anew(directory: Path, txn: lmdb.Transaction, table: Any) -> None:
     """Drop everything: no message outlives the version of Busway that wrote it."""
     if txn.stat(table)["entries"] and somebody_lives(directory):
         raise LayerUnavailable(
-            f"the bus in {directory} is in use by another version of Busway; stop what uses it, "
-            "or give this one another name"
+            f"the bus in {directory} is in use by another version of Busway; stop the processes "
+            f"that use it ('fuser {directory}/data.mdb' names them), or take another bus, for "
+            f"example with BUSWAY_LAYER=ipc://{directory.name[:38]}-2"
         )
     txn.drop(table, delete=False)
     txn.put(_FORMAT_KEY, _FORMAT)

@@ -31,7 +31,7 @@ from busway.bus.ipc.processes import (
 from busway.bus.marks import Mark
 from busway.bus.stored import StoredLayer
 from busway.bus.transaction import Store, StoreFull, Transaction
-from busway.bus.urls import LAYER_OPTIONS, query_options
+from busway.bus.urls import LAYER_OPTIONS, default_name, query_options
 
 logger = logging.getLogger("busway.bus")
 
@@ -53,7 +53,7 @@ class IPCChannelLayer(StoredLayer):
 
     def __init__(
         self,
-        name: str = "busway",
+        name: str | None = None,
         *,
         directory: str | os.PathLike[str] | None = None,
         size: int = DEFAULT_SIZE,
@@ -62,7 +62,8 @@ class IPCChannelLayer(StoredLayer):
         """Open the bus `name`, and make it if need be.
 
         Args:
-            name: 1 to 40 of ASCII letters, digits, "-", "_", "."; users do not see each other's.
+            name: 1 to 40 of ASCII letters, digits, "-", "_", "."; None: that of the current
+                directory. Users do not see each other's.
             directory: where the bus lives, made with mode 700; None: below shared memory, or
                 below the temporary directory when that has no room.
             size: bytes of the whole bus, reserved at once. Half of it can be used by messages.
@@ -72,6 +73,8 @@ class IPCChannelLayer(StoredLayer):
         else's, or has no room.
         """
         super().__init__(**options)
+        if name is None:
+            name = default_name()
         if not _NAME.fullmatch(name) or set(name) == {"."}:
             raise ConfigurationError(
                 f"bus name {name!r}: expected 1 to 40 of ASCII letters, digits, '-', '_', '.'"
@@ -107,7 +110,7 @@ class IPCChannelLayer(StoredLayer):
                 f"{url!r} has a path; expected ipc://NAME, or ipc://NAME?directory=/some/where"
             )
         kinds = LAYER_OPTIONS | {"size": int, "directory": str}
-        return cls(unquote(parts.netloc) or "busway", **query_options(url, kinds))
+        return cls(unquote(parts.netloc) or None, **query_options(url, kinds))
 
     def _open(self) -> Environment:
         with self._opening:

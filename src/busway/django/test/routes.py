@@ -8,10 +8,10 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from busway.app.routing import Router, Routing, RoutingItem, route_class
+from busway.app.routing import Routing, RoutingItem, route_class
 from busway.app.targets import is_consumer_class
-from busway.django.framing import framed
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
+from busway.django.routing import Router
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ class apply_routes:  # noqa: N801
         with ExitStack() as stack:
             for alias in self._aliases:
                 channel_layers.config(alias)
-                router = Router(self._routing, wrap=framed)
+                router = Router(self._routing)
                 before = channel_layers.set_router(alias, router)
                 stack.callback(channel_layers.set_router, alias, before)
             self._stacks.append(stack.pop_all())

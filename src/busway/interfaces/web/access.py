@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from busway.interfaces.web.requests import Head
+from busway.interfaces.web.requests import Address, Head
 
 if TYPE_CHECKING:
     from busway.interfaces.web.websocket import WebSocketConnection
@@ -23,7 +23,7 @@ class AccessLog:
         if self._enabled:
             logger.info(
                 '%s "%s %s HTTP/%s" %d %d %.3fs',
-                _client(head),
+                name_client(head.client),
                 head.method,
                 _target(head),
                 head.http_version,
@@ -32,18 +32,26 @@ class AccessLog:
                 seconds,
             )
 
+    def refused(self, client: Address, status: int, size: int) -> None:
+        """Log that something that is no HTTP request was answered with `status`."""
+        if self._enabled:
+            logger.info('%s "-" %d %d', name_client(client), status, size)
+
     def connected(self, connection: "WebSocketConnection") -> None:
         """Log that a WebSocket was accepted."""
         head = connection.head
         if self._enabled and head is not None:
-            connection.client = _client(head)
+            connection.client = name_client(head.client)
             logger.info('%s "WebSocket %s" connected', connection.client, _target(head))
 
     def denied(self, connection: "WebSocketConnection", status: int) -> None:
         """Log that a handshake was answered with `status`."""
+        if not self._enabled:
+            return
         head = connection.head
-        if self._enabled and head is not None:
-            logger.info('%s "WebSocket %s" denied %d', _client(head), _target(head), status)
+        client = connection.client if head is None else name_client(head.client)
+        target = "-" if head is None else _target(head)
+        logger.info('%s "WebSocket %s" denied %d', client, target, status)
 
     def disconnected(self, connection: "WebSocketConnection", code: int) -> None:
         """Log that a WebSocket that was open has ended with `code`."""
@@ -57,10 +65,11 @@ class AccessLog:
             )
 
 
-def _client(head: Head) -> str:
-    if head.client is None:
+def name_client(client: Address) -> str:
+    """Return a client's address for the log."""
+    if client is None:
         return "-"
-    host, port = head.client
+    host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -87,23 +87,27 @@ class ASGIRequest(HTTPConnection):
             self.gateway.count("refused request")
             answer = HTTPReply(refusal.status, refusal.headers, refusal.text.encode())
             await self._write_response(answer)
-            return
+        else:
+            await self._serve()
+        self.gateway.log.request(
+            self.head, self._status, self._size, self.gateway.time() - self.started
+        )
+
+    async def _serve(self) -> None:
         try:
-            body, more = await self._read_body()
-            if not self._parts and not self._disconnected:
-                self.request(body, more=more)
-                if more:
-                    self._watched = True
-                    self._watcher = asyncio.create_task(self._pump_body())
+            if self.admitted():
+                body, more = await self._read_body()
+                if not self._parts and not self._disconnected:
+                    self.request(body, more=more)
+                    if more:
+                        self._watched = True
+                        self._watcher = asyncio.create_task(self._pump_body())
             await self._write_parts()
         finally:
             # Whatever ended it, the bus is told; after a complete response this does nothing.
             self.gone()
             if self._watcher is not None:
                 self._watcher.cancel()
-        self.gateway.log.request(
-            self.head, self._status, self._size, self.gateway.time() - self.started
-        )
 
     # -- the request's body -------------------------------------------------------------
 

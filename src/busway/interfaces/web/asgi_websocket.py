@@ -9,7 +9,7 @@ from busway.interfaces.web.asgi_http import head_of
 from busway.interfaces.web.endings import Ending
 from busway.interfaces.web.replies import Headers
 from busway.interfaces.web.requests import BadRequest, admit_websocket
-from busway.interfaces.web.states import WS, WSEvent
+from busway.interfaces.web.states import WSEvent
 from busway.interfaces.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
@@ -58,14 +58,12 @@ class ASGIWebSocket(WebSocketConnection):
         event = await self._receive()
         if event["type"] != "websocket.connect":
             return
-        head = head_of(self._scope)
+        self.head = head = head_of(self._scope)
         self._scope = {}
         try:
             admit_websocket(head, self.gateway.options)
         except BadRequest as refusal:
-            self.gateway.count("refused handshake")
-            self.state = WS.CLOSED
-            self.write_denial(refusal.status, refusal.headers, refusal.text.encode())
+            self.turn_away(refusal)
         else:
             self.connect(head)
         reader = asyncio.create_task(self._read())

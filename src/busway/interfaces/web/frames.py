@@ -89,7 +89,7 @@ class FrameReader:
         """Read messages of up to `limit` bytes; a longer one fails with 1009."""
         self._limit = limit
         self._buffer: bytearray | None = None
-        self._fragments: list[bytes] | None = None
+        self._fragments: bytearray | None = None
         self._opcode = 0
         self._size = 0
         self.finished = False
@@ -182,23 +182,25 @@ class FrameReader:
         if opcode == CONTINUATION:
             if fragments is None:
                 raise _Broken(1002, "a continuation without a beginning")
-            if payload:  # empty ones could be sent without end
-                fragments.append(payload)
+        elif fragments is not None:
+            raise _Broken(1002, "a new message inside a fragmented one")
+        elif final:  # texts of one frame do not come here
+            events.append((BINARY, payload))
+            return
         else:
-            if fragments is not None:
-                raise _Broken(1002, "a new message inside a fragmented one")
             self._opcode = opcode
-            fragments = self._fragments = [payload]
+            fragments = self._fragments = bytearray()
+        fragments += payload
         if not final:
             self._size += len(payload)
             return
-        whole = b"".join(fragments)
         self._fragments = None
         self._size = 0
-        events.append((TEXT, _decode(whole)) if self._opcode == TEXT else (BINARY, whole))
+        whole = _decode(fragments) if self._opcode == TEXT else bytes(fragments)
+        events.append((self._opcode, whole))
 
 
-def _decode(payload: bytes) -> str:
+def _decode(payload: bytes | bytearray) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError as error:

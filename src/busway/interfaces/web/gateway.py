@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Protocol
 
+from busway.bus.errors import BusError
 from busway.bus.layer import ChannelLayer, Delivery
 from busway.bus.names import new_process_prefix
 from busway.interfaces.web.access import AccessLog
@@ -12,6 +14,7 @@ from busway.interfaces.web.bus import Bus
 from busway.interfaces.web.frames import encode_data
 from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.replies import ReplyError, WebSocketReply, parse_websocket_reply
+from busway.interfaces.web.states import WS
 from busway.interfaces.web.timers import Wheel
 from busway.interfaces.web.websocket import WebSocketConnection
 
@@ -54,6 +57,7 @@ class Gateway:
         self.bus = Bus(layer, (self.prefix,), self._deliver, self._finish)
         self.running = False
         self._ids = 0
+        self._discarding: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin, on the running event loop. Starting twice is harmless."""
@@ -106,6 +110,17 @@ class Gateway:
         if self.connections.pop(connection.channel, None) is not None:
             self.bus.leave(connection.channel)
 
+    def discard(self, channel: str) -> None:
+        """Take what waits on a single-reader channel off the bus: nobody is going to read it."""
+        task = self._loop.create_task(self._discard(channel))
+        self._discarding.add(task)
+        task.add_done_callback(self._discarding.discard)
+
+    async def _discard(self, channel: str) -> None:
+        with suppress(BusError):  # it expires in the end
+            while (await self.layer.areceive([channel]))[0] is not None:
+                pass
+
     def count(self, reason: str) -> None:
         """Count something that was refused, cut or dropped."""
         self.drops[reason] += 1
@@ -140,6 +155,7 @@ class Gateway:
         message, connections = delivery.message, self.connections
         reply: WebSocketReply | None = None
         frame = None
+        connecting = WS.CONNECTING
         try:
             reply = parse_websocket_reply(message)
             if reply.data is not None:
@@ -151,7 +167,12 @@ class Gateway:
             if connection is None:
                 # Added after it had gone: its consumer could not know.
                 self.bus.leave(member)
-            elif reply is not None and isinstance(connection, WebSocketConnection):
+            elif not isinstance(connection, WebSocketConnection):
+                connection.deliver(message)
+            elif connection.state is connecting:
+                # Whether it is let in is for its consumer to say, not for who sends to a group.
+                self.drops["group message before accept"] += 1
+            elif reply is not None:
                 connection.apply(reply, frame)
             else:
                 connection.deliver(message)

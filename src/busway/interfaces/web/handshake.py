@@ -7,7 +7,7 @@ import msgspec
 from websockets.utils import accept_key
 
 from busway.interfaces.web.replies import Headers
-from busway.interfaces.web.requests import BadRequest
+from busway.interfaces.web.requests import BadRequest, origin_form
 
 _PLAIN = (b"content-type", b"text/plain; charset=utf-8")
 _OWN = (b"content-length", b"connection", b"transfer-encoding")
@@ -18,7 +18,7 @@ class Handshake(msgspec.Struct, gc=False):
     """A valid handshake request."""
 
     target: bytes
-    """Path and query string, as sent."""
+    """Path and query string, encoded."""
     headers: list[tuple[bytes, bytes]]
     """Names in lower case."""
     accept: str
@@ -60,7 +60,7 @@ def parse_handshake(data: bytes) -> Handshake:
         for token in value.split(b",")
         if token.strip()
     ]
-    return Handshake(target, headers, accept_key(key.decode()), subprotocols)
+    return Handshake(origin_form(target), headers, accept_key(key.decode()), subprotocols)
 
 
 def _single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

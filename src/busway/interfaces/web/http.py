@@ -63,6 +63,9 @@ class HTTPConnection(ABC):
         "_acked",
         "_acks",
         "_body",
+        "_body_name",
+        "_chunks",
+        "_heard",
         "_watched",
         "ack_channel",
         "asked",
@@ -84,14 +87,19 @@ class HTTPConnection(ABC):
         self.waiting: deque[Send] | None = None
         self.slot = 0
         self.started = gateway.time()
-        self.asked = self.started
-        """When the last of the request went to the bus: from then on an answer is awaited."""
+        self.asked = 0.0
+        """When the last of the request went to the bus: from then on an answer is awaited.
+        0: none of it has."""
         self.body_channel: str | None = None
         """Where the rest of the body goes, until it is complete."""
         self.ack_channel: str | None = None
         self._body: Outlet | None = None
+        self._body_name = ""
+        self._chunks = 0
         self._acks: Outlet | None = None
         self._acked = 0
+        self._heard = 0.0
+        """When a worker that streams the response was last heard of."""
         self._watched = False
 
     # -- what a server's adapter does ---------------------------------------------------
@@ -114,17 +122,21 @@ class HTTPConnection(ABC):
 
     # -- from the client ----------------------------------------------------------------
 
+    def admitted(self) -> bool:
+        """Put the request on the books; False, and an answer, when there is no room."""
+        if self.gateway.register(self):
+            return True
+        self.gateway.count("too many connections")
+        self.step(HTTPEvent.REFUSED, FULL)
+        return False
+
     def request(self, body: bytes, *, more: bool) -> None:
         """Send the request to the bus, with the whole of its body or the first part."""
         gateway = self.gateway
-        if not gateway.register(self):
-            gateway.count("too many connections")
-            self.step(HTTPEvent.REFUSED, FULL)
-            return
         message = {"reply_channel": self.channel, "method": self.head.method, "body": body}
         message.update(self.head.fields())
         if more:
-            self.body_channel = gateway.layer.new_channel("http.request.body?")
+            self.body_channel = self._body_name = gateway.layer.new_channel("http.request.body?")
             message["body_channel"] = self.body_channel
             self._body = Outlet(self.body_accepted)
         self.asked = gateway.time()
@@ -138,7 +150,8 @@ class HTTPConnection(ABC):
         """
         if self.body_channel is None or self._body is None:
             return True
-        chunk = {"content": content, "more_content": more}
+        self._chunks += 1
+        chunk = {"number": self._chunks, "content": content, "more_content": more}
         self.gateway.bus.post(Send(self.body_channel, chunk), self._body)
         if not more:
             self.body_channel = None
@@ -180,13 +193,25 @@ class HTTPConnection(ABC):
         except ReplyError as error:
             self.fault(error)
             return
+        if reply.abort:
+            self.gateway.count("aborted response")
+            self.step(HTTPEvent.FAULT, FAULT)
+            return
         if reply.more and reply.ack_channel is not None:
-            self.ack_channel = reply.ack_channel
+            self._await_part(reply.ack_channel)
         self.step(HTTPEvent.PART if reply.more else HTTPEvent.LAST, reply)
+
+    def _await_part(self, ack_channel: str) -> None:
+        """Note that a worker is busy with the response, and would be missed if it died."""
+        gateway = self.gateway
+        self._heard = gateway.time()
+        if self.ack_channel is None and self._watched and gateway.options.stream_timeout:
+            gateway.wheel.set(self, self._heard + gateway.options.stream_timeout)
+        self.ack_channel = ack_channel
 
     def fault(self, error: Exception) -> None:
         """End it because of a reply that cannot be carried out."""
-        logger.error("reply to %s (path %s): %s", self.channel, self.head.path, error)
+        logger.error("reply to %s (path %r): %s", self.channel, self.head.path, error)
         self.gateway.count("bad reply")
         self.step(HTTPEvent.FAULT, FAULT)
 
@@ -200,7 +225,7 @@ class HTTPConnection(ABC):
 
     def impossible(self, send: Send, error: BuswayError) -> None:
         """See `bus.Source.impossible`."""
-        logger.error("%s from %s (path %s): %s", send.channel, self.channel, self.head.path, error)
+        logger.error("%s from %s (path %r): %s", send.channel, self.channel, self.head.path, error)
         self.gateway.count("impossible message")
         self.step(HTTPEvent.REFUSED, TOO_LARGE if isinstance(error, MessageTooLarge) else FAULT)
 
@@ -211,19 +236,25 @@ class HTTPConnection(ABC):
 
     def expire(self, now: float) -> None:
         """See `timers.Timed`: watch a request that takes long, give up one that takes too long."""
-        timeout = self.gateway.options.http_timeout
         if not self._watched:
             self._watched = True
             self.watch()
-        if self.state is not HTTP.WAITING or not timeout:
+        options = self.gateway.options
+        if self.state is HTTP.WAITING:
+            timeout, since, reason = options.http_timeout, self.asked, "unanswered request"
+        elif self.ack_channel is not None:
+            timeout, since, reason = options.stream_timeout, self._heard, "silent stream"
+        else:
+            return
+        if not timeout:
             return
         if self.body_channel is not None:
-            self.gateway.wheel.set(self, now + timeout)
-        elif now >= self.asked + timeout:
-            self.gateway.count("unanswered request")
-            self.step(HTTPEvent.LATE, LATE)
-        else:
-            self.gateway.wheel.set(self, self.asked + timeout)
+            since = now  # the worker waits for the client, for which there is a limit of its own
+        if now < since + timeout:
+            self.gateway.wheel.set(self, since + timeout)
+            return
+        self.gateway.count(reason)
+        self.step(HTTPEvent.LATE, LATE)
 
     def cut_slow(self) -> None:
         """End it because too much waits to be written."""
@@ -252,6 +283,12 @@ class HTTPConnection(ABC):
         self.abort()
 
     def _finish(self, _: HTTPReply) -> None:
+        self._end()
+        if self._body_name:
+            # What an answer that did not want the whole body has left there.
+            self.gateway.discard(self._body_name)
+
+    def _end(self) -> None:
         gateway = self.gateway
         gateway.wheel.discard(self)
         gateway.unregister(self)
@@ -259,11 +296,11 @@ class HTTPConnection(ABC):
             gateway.bus.abandon(self._body)
             self.body_channel = None
 
-    def _disconnect(self, reply: HTTPReply) -> None:
+    def _disconnect(self, _: HTTPReply) -> None:
         bus, body_channel = self.gateway.bus, self.body_channel
-        self._finish(reply)
-        if not self.channel:
-            return  # the request never got as far as the bus
+        self._end()
+        if not self.asked:
+            return  # nobody has heard of the request
         if body_channel is not None and self._body is not None:
             bus.post(Send(body_channel, {"closed": True}), self._body)
         if self.ack_channel is not None:

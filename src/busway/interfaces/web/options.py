@@ -43,8 +43,15 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     http_timeout: float = 120.0
     """How long a worker has for the first part of its answer, from when it has the whole of the
     request; then the client gets 503. 0: for ever."""
+    stream_timeout: float = 300.0
+    """How long a worker that streams a response, and names a channel for acknowledgements, may
+    be silent; then the response is cut, as if it had died. An empty part is a sign of life.
+    Streams without such a channel wait for any worker, as long as it takes. 0: for ever."""
     body_timeout: float = 60.0
     """How long a request body may stall; then the client gets 408. 0: for ever."""
+    write_timeout: float = 60.0
+    """How long a client may take nothing of a response that waits for it; then it is cut.
+    0: for ever."""
     max_head_size: int = 64 * 1024
     """Largest request line with headers; a larger one gets 431."""
     keep_alive: float = 5.0
@@ -119,7 +126,9 @@ _LEAST: dict[str, float] = {
     "fd": 0,
     "backlog": 1,
     "http_timeout": 0,
+    "stream_timeout": 0,
     "body_timeout": 0,
+    "write_timeout": 0,
     "max_head_size": 1024,
     "keep_alive": 0,
     "websocket_connect_timeout": 0.01,

@@ -57,6 +57,8 @@ class HTTPReply(msgspec.Struct, frozen=True, gc=False):
     content: bytes = b""
     more: bool = False
     ack_channel: str | None = None
+    abort: bool = False
+    """The worker gives the response up; nothing else counts then."""
 
 
 _WEBSOCKET_KEYS: dict[str, type | tuple[type, ...]] = {
@@ -77,6 +79,7 @@ _HTTP_KEYS: dict[str, type | tuple[type, ...]] = {
     "content": bytes,
     "more_content": bool,
     "ack_channel": str,
+    "abort": bool,
 }
 
 
@@ -89,12 +92,15 @@ def parse_websocket_reply(message: Mapping[str, Any]) -> WebSocketReply:
     subprotocol = message.get("subprotocol")
     if subprotocol is not None and not _TOKEN.fullmatch(subprotocol):
         raise ReplyError(f"subprotocol {subprotocol!r}", "a token of RFC 9110")
+    accept, close = message.get("accept"), _close_code(message.get("close"))
+    if accept is not False and close is None:
+        _check_says_so(message, decides=accept is True or text is not None or data is not None)
     return WebSocketReply(
-        accept=message.get("accept"),
+        accept=accept,
         subprotocol=subprotocol,
         headers=_headers(message.get("headers", [])),
         data=data if text is None else text,
-        close=_close_code(message.get("close")),
+        close=close,
         reason=message.get("reason") or "",
         status=_status(message.get("status", 403), least=300),
         content=message.get("content", b""),
@@ -107,6 +113,8 @@ def parse_http_reply(message: Mapping[str, Any], *, first: bool) -> HTTPReply:
     The `first` one has to have a status, the others must not.
     """
     _check_keys(message, _HTTP_KEYS)
+    if message.get("abort"):
+        return HTTPReply(abort=True)
     status = message.get("status")
     if first:
         if status is None:
@@ -132,6 +140,16 @@ def _check_keys(message: Mapping[str, Any], keys: Mapping[str, type | tuple[type
             names = kinds if isinstance(kinds, tuple) else (kinds,)
             wanted = " or ".join("None" if k is type(None) else k.__name__ for k in names)
             raise ReplyError(f"{key!r} is {_short(value)}", wanted)
+
+
+def _check_says_so(message: Mapping[str, Any], *, decides: bool) -> None:
+    """Refuse a reply that is no denial but has parts of one, or says how but not what."""
+    for key in ("status", "content"):
+        if key in message:
+            raise ReplyError(f"{key!r} without a denial", "'accept': False or 'close' with it")
+    for key in ("subprotocol", "headers", "reason"):
+        if message.get(key) and not decides:
+            raise ReplyError(f"{key!r} alone", "'accept', 'text', 'bytes' or 'close' with it")
 
 
 def _close_code(close: bool | int | None) -> int | None:

@@ -13,6 +13,7 @@ Address = tuple[str, int | None] | None
 
 _BAD_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 _DEFAULT_PORTS = {"http": ":80", "ws": ":80", "https": ":443", "wss": ":443"}
 
 
@@ -63,7 +64,7 @@ def admit(head: Head, options: WebOptions) -> None:
     Header names with an underscore are dropped: "x_user" and "x-user" are the same to programs
     that read headers as environment variables, so a client could get past a proxy's check.
     """
-    head.headers = _clean(head.headers)
+    head.headers = _clean(head.headers, head.http_version)
     head.root_path = head.root_path or options.root_path
     if options.proxy_headers:
         _take_proxy_headers(head, options.proxy_hops)
@@ -106,12 +107,27 @@ def origin_allowed(origin: str, host: str, allowed: Sequence[str]) -> bool:
     return netloc.removesuffix(default) == host.lower().removesuffix(default)
 
 
-def _clean(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def origin_form(target: bytes) -> bytes:
+    """Return the path and query of a request's target, which may be a whole URL.
+
+    RFC 9112, 3.2.2. The host is then that of the Host header, as behind a proxy.
+    """
+    found = _ORIGIN.match(target)
+    if found is None:
+        return target
+    rest = target[found.end() :]
+    return rest if rest[:1] == b"/" else b"/" + rest
+
+
+def _clean(headers: Iterable[tuple[bytes, bytes]], http_version: str) -> list[tuple[bytes, bytes]]:
     pairs = list(headers)
-    names = b"-".join([name for name, _ in pairs])
+    names = [name for name, _ in pairs]
     values = b" ".join([value for _, value in pairs])
-    if _BAD_NAME.search(names) or _BAD_VALUE.search(values) or any(not name for name, _ in pairs):
+    if _BAD_NAME.search(b"-".join(names)) or _BAD_VALUE.search(values) or b"" in names:
         raise BadRequest(400, "A header has characters that are not allowed.")
+    # Two would let a proxy and us disagree about whose request it is (RFC 9112, 3.2).
+    if http_version == "1.1" and names.count(b"host") != 1:
+        raise BadRequest(400, "A request names its host once.")
     return [pair for pair in pairs if b"_" not in pair[0]]
 
 
@@ -145,4 +161,4 @@ def _split_address(text: str) -> tuple[str, int]:
         host, _, port = text.partition(":")
     else:
         host, port = text, ""
-    return host, int(port) if port.isdigit() and len(port) <= 5 else 0
+    return host, int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0

@@ -14,26 +14,12 @@ import uvicorn
 from busway.bus.errors import ConfigurationError
 from busway.bus.layer import ChannelLayer
 from busway.interfaces.web.asgi import Application
+from busway.interfaces.web.listening import listen
 from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.uvicorn_http import HTTPProtocol
 from busway.interfaces.web.uvicorn_websocket import WebSocketProtocol
 
 Ready = Callable[[Sequence[str]], None]
-
-
-class ListenError(ConfigurationError):
-    """The server cannot listen where it should; `where` and `why` say so."""
-
-    def __init__(self, where: str, why: str) -> None:
-        super().__init__(where, why)
-        self.where = where
-        self.why = why
-
-    def __str__(self) -> str:
-        return (
-            f"cannot listen on {self.where}: {self.why}; choose another place, "
-            "or end the program that is there"
-        )
 
 
 def serve(
@@ -47,7 +33,7 @@ def serve(
         ready: called once connections are accepted, with the URLs (or the socket's path) that
             the server listens on.
 
-    Raises `ListenError`, and `ConfigurationError` for a certificate that cannot be used.
+    Raises `ConfigurationError` when it cannot listen there, or not use the certificate.
     On a signal it stops accepting, lets requests finish, closes WebSockets with 1012, and tells
     the bus of every disconnect, all within `shutdown_timeout`; a second SIGINT ends it at once.
     """
@@ -138,58 +124,6 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """End as on SIGTERM. Safe from other threads."""
         self.should_exit = True
-
-
-def listen(options: WebOptions) -> socket.socket:
-    """Return the listening socket that `options` describe. Raises `ListenError`."""
-    if options.fd is not None:
-        try:
-            return socket.socket(fileno=options.fd)
-        except OSError as error:
-            raise ListenError(f"descriptor {options.fd}", error.strerror or str(error)) from error
-    if options.unix_socket is not None:
-        return _listen_unix(options.unix_socket, options.backlog)
-    where = f"{options.host}:{options.port}"
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(
-            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, number)
-    except OSError as error:
-        raise ListenError(where, error.strerror or str(error)) from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if options.reuse_port:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.bind(address)
-        listening.listen(options.backlog)
-    except OSError as error:
-        listening.close()
-        raise ListenError(where, error.strerror or str(error)) from error
-    return listening
-
-
-def _listen_unix(path: str, backlog: int) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        listening.bind(path)
-        listening.listen(backlog)
-    except OSError as error:
-        listening.close()
-        raise ListenError(path, error.strerror or str(error)) from error
-    return listening
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a socket that a dead process has left; one that answers is kept, and in the way."""
-    if not Path(path).is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink()
 
 
 def addresses(listening: socket.socket, options: WebOptions) -> list[str]:

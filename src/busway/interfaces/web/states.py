@@ -135,13 +135,13 @@ class HTTPEvent(IntEnum):
     REFUSED = 3
     """There was no room on the bus for the request."""
     LATE = 4
-    """No worker answered in time."""
+    """No worker answered in time, or one that streams fell silent."""
     STALLED = 5
     """The client stopped sending its body."""
     CUT = 6
     """The client is too slow for the response, or the server stops."""
     FAULT = 7
-    """A worker's reply cannot be sent."""
+    """A worker's reply cannot be sent, or the worker gives the response up."""
 
 
 class HTTPAction(StrEnum):
@@ -175,7 +175,7 @@ REQUEST: Mapping[tuple[HTTP, HTTPEvent], tuple[HTTP, tuple[HTTPAction, ...]]] = 
     (_T.STREAMING, _V.LAST): (_T.DONE, (_B.WRITE, _B.FINISH)),
     (_T.STREAMING, _V.GONE): (_T.DONE, (_B.DISCONNECT,)),
     (_T.STREAMING, _V.REFUSED): (_T.STREAMING, ()),
-    (_T.STREAMING, _V.LATE): (_T.STREAMING, ()),
+    (_T.STREAMING, _V.LATE): (_T.DONE, (_B.ABORT, _B.DISCONNECT)),
     (_T.STREAMING, _V.STALLED): (_T.DONE, (_B.ABORT, _B.DISCONNECT)),
     (_T.STREAMING, _V.CUT): (_T.DONE, (_B.ABORT, _B.DISCONNECT)),
     (_T.STREAMING, _V.FAULT): (_T.DONE, (_B.ABORT, _B.DISCONNECT)),

@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from busway.interfaces.web.access import name_client
 from busway.interfaces.web.endings import Ending
 from busway.interfaces.web.frames import (
     BINARY,
@@ -89,7 +90,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
             if TEXT <= opcode <= BINARY:
                 self.received(payload)
             elif opcode == PING:
-                if self.state is not WS.CONNECTING:
+                if self.state is WS.OPEN:
                     self._write_now(encode(PONG, payload))
             elif opcode != PONG:
                 ending = Ending(int(payload.code), payload.reason, 400, [], b"Bad request.")
@@ -120,12 +121,11 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
     def _take_handshake(self, data: bytes) -> None:
         try:
             handshake = parse_handshake(data)
-            head = self._head(handshake)
+            self.head = head = self._head(handshake)
             admit_websocket(head, self.gateway.options)
         except BadRequest as refusal:
-            self.gateway.count("refused handshake")
-            self.state = WS.CLOSED
-            self.write_denial(refusal.status, refusal.headers, refusal.text.encode())
+            self.client = name_client(get_remote_addr(self._transport))
+            self.turn_away(refusal)
         else:
             self._accept_key = handshake.accept
             self.connect(head)

@@ -18,7 +18,7 @@ from busway.interfaces.web.replies import (
     WebSocketReply,
     parse_websocket_reply,
 )
-from busway.interfaces.web.requests import Head
+from busway.interfaces.web.requests import BadRequest, Head
 from busway.interfaces.web.states import WEBSOCKET, WS, WSAction, WSEvent
 from busway.interfaces.web.wire import Wire
 
@@ -83,6 +83,14 @@ class WebSocketConnection(Wire):
         message["order"] = 0
         gateway.bus.post(Send("websocket.connect", message), self)
 
+    def turn_away(self, refusal: BadRequest) -> None:
+        """Refuse a handshake that is not fit for the bus."""
+        self.gateway.count("refused handshake")
+        self.state = WS.CLOSED
+        self.write_denial(refusal.status, refusal.headers, refusal.text.encode())
+        self.gateway.log.denied(self, refusal.status)
+        self.head = None
+
     def received(self, payload: str | bytes) -> None:
         """Take a whole message from the client."""
         if self.state is not WS.OPEN:
@@ -131,7 +139,7 @@ class WebSocketConnection(Wire):
                 self.write_data(reply.data, frame)
             else:
                 self.step(WSEvent.SEND, reply)
-        elif reply.accept is not False and reply.close is None:
+        elif reply.accept and reply.close is None:
             self.step(WSEvent.ACCEPT, reply)
         if reply.close is not None or reply.accept is False:
             ending = Ending(
@@ -141,7 +149,7 @@ class WebSocketConnection(Wire):
 
     def fault(self, error: ReplyError) -> None:
         """End it because of a reply that cannot be carried out."""
-        logger.error("reply to %s (path %s): %s", self.channel, self.path, error)
+        logger.error("reply to %s (path %r): %s", self.channel, self.path, error)
         self.gateway.count("bad reply")
         self.step(WSEvent.CUT, endings.FAULT)
 
@@ -157,7 +165,7 @@ class WebSocketConnection(Wire):
 
     def impossible(self, send: Send, error: BuswayError) -> None:
         """See `bus.Source.impossible`."""
-        logger.error("%s from %s (path %s): %s", send.channel, self.channel, self.path, error)
+        logger.error("%s from %s (path %r): %s", send.channel, self.channel, self.path, error)
         self.gateway.count("impossible message")
         self.step(
             WSEvent.CUT, endings.TOO_BIG if isinstance(error, MessageTooLarge) else endings.FAULT

@@ -16,9 +16,9 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from busway.bus.errors import BuswayError, ConfigurationError
+from busway.cli.web import listen
 from busway.django.management.processes import add_layer_argument, shared_layer, start_log
 from busway.supervisor import ChildSpec, Supervisor
-from busway.supervisor.listening import listen_tcp
 
 GRACE = 5.0
 """Seconds that processes have to stop before they are killed."""
@@ -100,8 +100,9 @@ class Command(RunserverCommand):
             sys.exit(status)
 
     def _serve(self, options: dict[str, Any]) -> int:
+        where = {"fd": None, "unix_socket": None, "host": self.addr, "port": int(self.port)}
         try:
-            sock = listen_tcp(self.addr, int(self.port))[0]
+            sock = listen(where)[0]
         except ConfigurationError as error:
             raise CommandError(_explain(error, self.addr, int(self.port))) from error
         self.port = str(sock.getsockname()[1])

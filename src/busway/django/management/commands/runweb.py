@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from busway.bus.errors import BuswayError
@@ -36,7 +37,8 @@ def serve(**values: Any) -> None:
     layer = shared_layer(values["layer"], "runweb")
     # Workers know ALLOWED_HOSTS.
     origins = values.get("allowed_origins") or ("*",)
-    serve_web(layer, values | {"allowed_origins": origins})
+    protocols = values.get("ws_protocols") or getattr(settings, "CHANNELS_WS_PROTOCOLS", None) or ()
+    serve_web(layer, values | {"allowed_origins": origins, "ws_protocols": tuple(protocols)})
 
 
 LINE = Line(

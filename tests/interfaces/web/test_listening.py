@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from busway.bus.errors import ConfigurationError
-from busway.supervisor.listening import adopt, listen_tcp, listen_unix
+from busway.interfaces.web.listening import adopt, listen, listen_tcp, listen_unix
+from busway.interfaces.web.options import WebOptions
 
 
 def is_answered(sock: socket.socket) -> bool:
@@ -60,6 +61,23 @@ def test_a_second_service_cannot_slip_into_a_shared_port() -> None:
         socks = [stack.enter_context(sock) for sock in listen_tcp("127.0.0.1", 0, 2)]
         with pytest.raises(ConfigurationError, match="in use"):
             listen_tcp("127.0.0.1", socks[0].getsockname()[1], 2)
+
+
+def test_servers_that_are_meant_to_share_a_port_do() -> None:
+    options = WebOptions(port=0, reuse_port=True)
+    with closing(listen(options)) as first:
+        port = first.getsockname()[1]
+        with closing(listen(WebOptions(port=port, reuse_port=True))) as second:
+            assert second.getsockname() == first.getsockname()
+        with pytest.raises(ConfigurationError, match="in use"):
+            listen(WebOptions(port=port))
+
+
+def test_options_say_where_to_listen(path: Path) -> None:
+    with closing(listen(WebOptions(unix_socket=str(path)))) as sock:
+        assert sock.getsockname() == str(path)
+        with closing(listen(WebOptions(fd=os.dup(sock.fileno())))) as same:
+            assert same.getsockname() == str(path)
 
 
 @pytest.mark.parametrize(

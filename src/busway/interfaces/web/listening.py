@@ -1,4 +1,4 @@
-"""Listening sockets. The supervisor owns them, so that they outlive the servers that accept."""
+"""Listening sockets. Who runs a server owns them, so that they can outlive it."""
 
 import errno
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from busway.bus.errors import ConfigurationError
+from busway.interfaces.web.options import WebOptions
 
 BACKLOG = 2048
 """Connections that may wait in the kernel to be accepted."""
@@ -15,7 +16,28 @@ BACKLOG = 2048
 _Address = tuple[Any, ...]
 
 
-def listen_tcp(host: str, port: int, count: int = 1) -> list[socket.socket]:
+def listen(options: WebOptions) -> socket.socket:
+    """Return the one listening socket that `options` describe.
+
+    Raises `ConfigurationError` when it is not possible.
+    """
+    if options.fd is not None:
+        return adopt(options.fd, options.backlog)
+    if options.unix_socket is not None:
+        return listen_unix(Path(options.unix_socket), options.backlog)
+    if not options.reuse_port:
+        return listen_tcp(options.host, options.port, backlog=options.backlog)[0]
+    # The others on the port are meant to be there, so it is not tried whether it is free.
+    family, address = _resolve(options.host, options.port)
+    try:
+        return _listen_at(family, address, options.backlog, shared=True)
+    except OSError as error:
+        raise ConfigurationError(_explain(error, options.host, options.port)) from error
+
+
+def listen_tcp(
+    host: str, port: int, count: int = 1, *, backlog: int = BACKLOG
+) -> list[socket.socket]:
     """Return `count` sockets that listen on `host` (a name or an IPv4 or IPv6 address) and `port`.
 
     Port 0 takes a free one. Several sockets share the port (SO_REUSEPORT) and the kernel spreads
@@ -32,9 +54,11 @@ def listen_tcp(host: str, port: int, count: int = 1) -> list[socket.socket]:
             # service on the port, which would otherwise get half of the connections.
             with _bind(family, address, shared=False) as probe:
                 address = probe.getsockname()
-        for _ in range(count if shared else 1):
-            sockets.append(_bind(family, address, shared=shared))
-            sockets[-1].listen(BACKLOG)
+        # Those that were made before one that cannot be are in the list, to be closed.
+        sockets.extend(
+            _listen_at(family, address, backlog, shared=shared)
+            for _ in range(count if shared else 1)
+        )
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -42,7 +66,7 @@ def listen_tcp(host: str, port: int, count: int = 1) -> list[socket.socket]:
     return sockets
 
 
-def listen_unix(path: Path) -> socket.socket:
+def listen_unix(path: Path, backlog: int = BACKLOG) -> socket.socket:
     """Return a socket that listens on the UNIX socket `path`.
 
     A socket that a dead process left there is replaced.
@@ -54,7 +78,7 @@ def listen_unix(path: Path) -> socket.socket:
         sock.bind(str(path))
         # Like a TCP port, for every local user: the proxy in front runs as another one.
         path.chmod(0o666)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise ConfigurationError(
@@ -67,7 +91,7 @@ def listen_unix(path: Path) -> socket.socket:
     return sock
 
 
-def adopt(fd: int) -> socket.socket:
+def adopt(fd: int, backlog: int = BACKLOG) -> socket.socket:
     """Return the listening socket behind the inherited descriptor `fd`, and listen on it.
 
     Raises `ConfigurationError` when `fd` is not a stream socket; it is left open then.
@@ -75,7 +99,7 @@ def adopt(fd: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
         try:
-            sock.listen(BACKLOG)
+            sock.listen(backlog)
         except OSError:
             sock.detach()
             raise
@@ -109,6 +133,18 @@ def _bind(family: socket.AddressFamily, address: _Address, *, shared: bool) -> s
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _listen_at(
+    family: socket.AddressFamily, address: _Address, backlog: int, *, shared: bool
+) -> socket.socket:
+    sock = _bind(family, address, shared=shared)
+    try:
+        sock.listen(backlog)
     except OSError:
         sock.close()
         raise

@@ -1,0 +1,1 @@
+"""Session backends for SESSION_ENGINE and CHANNEL_SESSION_ENGINE."""

@@ -1,0 +1,166 @@
+"""HTTP/1.1 on the wire: what a client may send, however odd, and how its connection ends."""
+
+import pytest
+
+from busway.bus.layer import ChannelLayer
+from interfaces.web.harness import RawClient, WebServer, Worker, handshake, nothing
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+# -- trailers -------------------------------------------------------------------------------
+
+
+def test_trailers_are_no_headers(client: RawClient, worker: Worker) -> None:
+    client.send(CHUNKED + b"3\r\nabc\r\n0\r\nX-Forwarded-For: 10.0.0.1\r\nX_User: root\r\n\r\n")
+    assert b" 200 " in client.read_head()
+    message = worker.expect("http.request")
+    assert message["body"] == b"abc"
+    assert message["headers"] == [[b"host", b"x"], [b"transfer-encoding", b"chunked"]]
+
+
+@pytest.mark.parametrize("trailers", [b"a:b\r\n" * 13_000, b"x" * 65_536])
+def test_trailers_have_the_limit_of_a_head(
+    server: WebServer, client: RawClient, trailers: bytes
+) -> None:
+    client.send(CHUNKED + b"0\r\nX: ")
+    with pytest.raises(ConnectionError):
+        client.send(trailers * 1000)
+
+
+def test_a_large_chunk_does_not_count_as_trailers(layer: ChannelLayer, worker: Worker) -> None:
+    with WebServer(layer, max_head_size=1024) as server, RawClient(server.port) as client:
+        for _ in range(2):
+            client.send(CHUNKED + b"4000\r\n" + b"x" * 0x4000 + b"\r\n0\r\nX: y\r\n")
+            client.send(b"\r\n")
+            assert b" 200 " in client.read_head()
+            client.read(0x4000)
+
+
+def test_the_data_of_a_chunk_need_not_hurry_like_a_head(
+    layer: ChannelLayer, worker: Worker
+) -> None:
+    with (
+        WebServer(layer, websocket_handshake_timeout=0.3) as server,
+        RawClient(server.port) as client,
+    ):
+        client.send(CHUNKED + b"3\r\n")
+        with RawClient(server.port) as silent:
+            assert b" 408 " in silent.read_head()
+        client.send(b"abc\r\n0\r\n\r\n")
+        assert b" 200 " in client.read_head()
+
+
+# -- what comes behind a request ------------------------------------------------------------
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("behind", [b"garbage\r\n\r\n", b"GET /x HTTP/1.1\r\nHo", handshake()])
+def test_what_cannot_be_served_does_not_spoil_the_answer_before_it(
+    layer: ChannelLayer, behind: bytes
+) -> None:
+    with (
+        WebServer(layer, websocket_handshake_timeout=0.3) as server,
+        Worker(layer, {"http.request": nothing}) as worker,
+        RawClient(server.port) as client,
+    ):
+        client.send(GET + behind)
+        channel = worker.expect("http.request")["reply_channel"]
+        layer.send(channel, {"status": 200, "content": b"one", "more_content": True})
+        client.read_head()
+        with RawClient(server.port) as silent:
+            assert b" 408 " in silent.read_head()
+        layer.send(channel, {"content": b"two"})
+        assert client.read_all() == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+
+
+def test_a_body_that_breaks_off_ends_a_response_that_has_begun(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker:
+        client.send(CHUNKED + b"50000\r\n" + b"x" * 0x50000 + b"\r\n")
+        channel = worker.expect("http.request")["reply_channel"]
+        layer.send(channel, {"status": 200, "content": b"one", "more_content": True})
+        client.read_head()
+        client.send(b"nonsense")
+        assert client.read_all() == b"3\r\none\r\n"
+        worker.expect("http.disconnect")
+
+
+def test_nothing_counts_behind_a_request_that_was_refused(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker:
+        client.send(GET + b"garbage\r\n\r\n")
+        channel = worker.expect("http.request")["reply_channel"]
+        client.send(GET)
+        layer.send(channel, {"status": 204})
+        assert b" 204 " in client.read_head()
+        assert client.ended()
+        assert len(worker.got) == 1
+
+
+# -- upgrades -------------------------------------------------------------------------------
+
+H2C = b"GET /h2c HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+
+def test_an_upgrade_that_is_not_offered_is_ignored_and_requests_go_on(
+    client: RawClient, worker: Worker
+) -> None:
+    client.send(H2C + H2C + GET)
+    for path in ("/h2c", "/h2c", "/"):
+        assert b" 200 " in client.read_head()
+        worker.expect("http.request", path=path)
+
+
+def test_many_upgrades_at_once_are_as_good_as_one(client: RawClient, worker: Worker) -> None:
+    client.send(H2C * 2000)
+    for _ in range(2000):
+        assert b" 200 " in client.read_head()
+
+
+def test_http_1_0_knows_no_upgrade(client: RawClient, worker: Worker) -> None:
+    client.send(handshake().replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert b" 200 " in client.read_head()
+    assert worker.expect("http.request")["http_version"] == "1.0"
+
+
+# -- the host and the target ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n", b"Host: a\r\nhost: a\r\n"])
+@pytest.mark.parametrize("kind", [b"GET", b"WebSocket"])
+def test_a_request_names_its_host_once(
+    client: RawClient, worker: Worker, hosts: bytes, kind: bytes
+) -> None:
+    request = GET if kind == b"GET" else handshake()
+    head, _, rest = request.partition(b"Host: ")
+    client.send(head + hosts + rest.partition(b"\r\n")[2])
+    assert b" 400 " in client.read_head()
+    assert not worker.got
+
+
+def test_http_1_0_need_not_name_a_host(client: RawClient, worker: Worker) -> None:
+    client.send(b"GET / HTTP/1.0\r\n\r\n")
+    assert b" 200 " in client.read_head()
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"http://a/x?y=1", "/x", b"y=1"),
+        (b"http://a:80?y=http://b/", "/", b"y=http://b/"),
+        (b"http://a", "/", b""),
+    ],
+)
+def test_a_target_may_be_a_whole_url(
+    client: RawClient, worker: Worker, target: bytes, path: str, query: bytes
+) -> None:
+    client.send(GET.replace(b"/", target, 1))
+    message = worker.expect("http.request")
+    assert (message["path"], message["query_string"]) == (path, query)
+    client.read_head()
+    client.send(handshake().replace(b"/", target, 1))
+    message = worker.expect("websocket.connect")
+    assert (message["path"], message["query_string"]) == (path, query)
