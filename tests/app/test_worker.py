@@ -757,3 +757,23 @@ def test_class_consumers_work_end_to_end(layer: ChannelLayer, peer: Peer) -> Non
         assert peer.receive() == {"accept": True}
         peer.send("websocket.receive", order=1, text="hi")
         assert peer.receive() == {"text": "all: hi"}
+
+
+@pytest.mark.parametrize("filters", [{}, {"odd": "yes"}], ids=["async", "handed over"])
+def test_a_worker_ends_as_soon_as_its_last_async_consumer_has(
+    layer: ChannelLayer, peer: Peer, filters: dict[str, str]
+) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    async def slow(message: Message) -> None:
+        started.set()
+        await asyncio.get_running_loop().run_in_executor(None, release.wait)
+
+    routing = [route("jobs", slow, **filters)] + ([route("jobs", echo)] if filters else [])
+    with working(layer, routing) as worker:
+        peer.send("jobs", odd="yes")
+        assert started.wait(PATIENCE)
+        worker.stop()
+        release.set()
+        began = time.monotonic()
+    assert time.monotonic() - began < 2.0, "it slept until it swept"

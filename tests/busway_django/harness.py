@@ -11,7 +11,8 @@ from busway.app.worker import Worker
 from busway.bus.layer import ChannelLayer
 from busway.bus.names import new_process_prefix
 from busway.django.framing import framed
-from busway.django.views import ViewConsumer, view_route
+from busway.django.handler import ViewConsumer
+from busway.django.views import view_route
 
 PATIENCE = 20.0
 """Seconds that anything may take on a busy machine; a test that passes never waits so long."""

@@ -1,6 +1,8 @@
 """`manage.py runworker`, `runweb` and `rundelay`."""
 
+import logging
 import signal
+from collections.abc import Iterator
 from io import StringIO
 
 import pytest
@@ -102,12 +104,33 @@ def test_runweb_has_the_options_of_the_command_line(site: Site) -> None:
         assert option in service.output
 
 
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    """Take back what a command does to the log of this process."""
+    loggers = [logging.getLogger(name) for name in ("busway", "busway.access")]
+    before = [(each.level, each.propagate, each.handlers[:]) for each in loggers]
+    yield
+    for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        each.setLevel(level)
+        each.propagate, each.handlers = propagate, handlers
+
+
+@pytest.mark.usefixtures("log_as_before")
 def test_runweb_can_be_called_from_code() -> None:
     with (
         override_settings(CHANNEL_LAYERS={"default": "memory://"}),
         pytest.raises(CommandError, match="stays in one process"),
     ):
         call_command("runweb", port=0)
+
+
+def test_runweb_writes_an_access_log(site: Site) -> None:
+    log = site.directory / "access.log"
+    web = site.start("runweb", "--port", "0", "--access-log", str(log))
+    address = web.expect(r"ready on http://([^\s;]+)")[1]
+    site.start("runworker").expect("consuming")
+    site.get("/", address)
+    assert '"GET / HTTP/1.1" 200 5' in log.read_text()
 
 
 def test_rundelay_says_that_there_is_nothing_to_run() -> None:

@@ -25,6 +25,8 @@ def test_it_serves_views_sockets_and_static_files(site: Site) -> None:
     assert "with 2 workers; Ctrl-C stops it." in service.output
     assert "System check identified no issues" in service.output
     assert "Traceback" in service.output  # of the view that is broken
+    assert '"GET /static/style.css HTTP/1.1" 200' in service.output
+    assert '"WebSocket /" connected' in service.output
 
 
 def test_a_change_of_code_keeps_sockets_open(site: Site) -> None:

@@ -8,9 +8,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
 from busway.bus.layer import ChannelLayer
-from busway.django.handler import AsyncAsgiHandler
-from busway.django.views import ViewConsumer, Views, has_async_views, view_route
+from busway.django.handler import AsyncAsgiHandler, ViewConsumer
+from busway.django.views import Views, has_async_views, view_route
 from busway_django.harness import Browser, working
+from busway_django.project import view_urls
 from busway_django.project.models import Note
 
 pytestmark = pytest.mark.urls("busway_django.project.view_urls")
@@ -59,8 +60,10 @@ def test_an_async_view_uses_the_database(
     Note.objects.create(text="one")
     Note.objects.create(text="two")
     with working(layer):
-        assert json.loads(browser.get("/async_backend/").text) == {"notes": 2}
+        response = browser.get(f"/async_backend/?name={browser.prefix[:-1]}")
+        assert json.loads(response.text) == {"notes": 2}
         assert browser.get("/async_rows/").text == "onetwo"
+    assert view_urls.used.pop(browser.prefix[:-1]).connection is None, "it was left open"
 
 
 class TagMiddleware:
@@ -130,3 +133,28 @@ def test_the_async_handler_answers_from_any_loop(layer: ChannelLayer, browser: B
     assert content is not None
     async_to_sync(AsyncAsgiHandler().handle)(Message(content, "http.request", layer))
     assert browser.response().status == 200
+
+
+def test_async_receivers_of_djangos_signals_are_called(
+    layer: ChannelLayer, browser: Browser
+) -> None:
+    from django.core.signals import request_finished, request_started
+
+    seen: list[str] = []
+
+    async def started(**_: object) -> None:
+        seen.append("started")
+
+    async def finished(**_: object) -> None:
+        seen.append("finished")
+
+    request_started.connect(started)
+    request_finished.connect(finished)
+    try:
+        with working(layer):
+            assert browser.get("/where/").status == 200
+            assert browser.get("/meta/").status == 200
+    finally:
+        request_started.disconnect(started)
+        request_finished.disconnect(finished)
+    assert seen == ["started", "finished"] * 2

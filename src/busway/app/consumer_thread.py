@@ -85,7 +85,7 @@ class ConsumerThread:
                         self._consume(deliveries)
                         if self._is_copy:
                             forks.end_copy()
-                    elif not self._commits.finished:
+                    elif not self._commits.finished and not self._is_over():
                         self._sleep()
             except BaseException:
                 if self._is_copy:

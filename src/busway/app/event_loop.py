@@ -75,7 +75,7 @@ class AsyncConsumers:
                 if deliveries:
                     # Most tasks end in their first step: their results share an exchange.
                     await asyncio.sleep(0)
-                elif not self._commits.finished and not self._jobs:
+                elif not self._commits.finished and not self._jobs and not self._is_over():
                     await self._sleep()
         except BaseException:
             for thread in list(self._returns):
@@ -106,8 +106,11 @@ class AsyncConsumers:
             self._receiver.interrupt()
 
     def _is_over(self) -> bool:
-        busy = self._has_threads or self._jobs or self._tasks or self._returns
-        return self._stopping and not busy and self._commits.is_idle
+        if not self._stopping or not self._commits.is_idle:
+            return False
+        # One that is done, and still in the set, wakes nobody when it leaves.
+        running = any(not task.done() for task in self._tasks)
+        return not (self._has_threads or self._jobs or running or self._returns)
 
     def _limit(self) -> int:
         if self._stopping or not self._reads:

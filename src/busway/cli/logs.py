@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,24 @@ class _Formatter(logging.Formatter):
         return f"{clock} {self._label} {text}"
 
 
+_ACCESS_COLOURS = {"2": "green", "3": "cyan", "4": "yellow", "5": "red"}
+
+
+class _AccessFormatter(logging.Formatter):
+    """Writes "2026-01-31 12:03:01+0000 client "GET / HTTP/1.1" 200 5 0.001s"."""
+
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S%z")
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        if not self._colour:
+            return line
+        status = re.search(r'" (?:denied )?([2-5])\d\d\b', line)
+        return click.style(line, fg=_ACCESS_COLOURS[status[1]] if status else "blue")
+
+
 def log_handler(process: str) -> logging.Handler:
     """Return what writes the log of this process, called `process`, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -52,15 +71,21 @@ def configure_logging(process: str, verbosity: int = 1, access_log: str | None =
     # Libraries have their say when something is wrong; their details help nobody here.
     logging.basicConfig(level=logging.WARNING, handlers=[log_handler(process)], force=True)
     logging.getLogger("busway").setLevel(LEVELS[verbosity])
+    configure_access_log(access_log)
+
+
+def configure_access_log(access_log: str | None) -> None:
+    """Send the access log where `configure_logging` says."""
     access = logging.getLogger("busway.access")
     access.propagate = False
     if access_log is not None:
+        to_terminal = access_log == "-"
         lines = (
             logging.StreamHandler(sys.stdout)
-            if access_log == "-"
+            if to_terminal
             else logging.FileHandler(Path(access_log))
         )
-        lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S%z"))
+        lines.setFormatter(_AccessFormatter(colour=to_terminal and _is_coloured(sys.stdout)))
         access.addHandler(lines)
         access.setLevel(logging.INFO)
 

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+<<<<<<< HEAD
 from contextlib import nullcontext
 from typing import IO, Any, cast
 from urllib.parse import urlparse
+=======
+from typing import Any, cast
+>>>>>>> dj-testing
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
-from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 from django.core import signals
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.base import BaseHandler
+<<<<<<< HEAD
 from django.core.handlers.exception import response_for_exception
 from django.http import (
     FileResponse,
@@ -18,14 +22,21 @@ from django.http import (
     HttpResponse,
     StreamingHttpResponse,
 )
+=======
+from django.dispatch import Signal
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+>>>>>>> dj-testing
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
+from django.utils.functional import cached_property
 
 from busway.app.exceptions import ConsumerEnding, RequestAborted, RequestTimeout
 from busway.app.http import response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
 from busway.django.requests import AsgiRequest, receive_body, script_name
+
+__all__ = ["AsgiHandler", "AsgiRequest", "AsyncAsgiHandler", "ViewConsumer"]
 
 Headers = list[tuple[str, str]]
 
@@ -97,10 +108,20 @@ class AsgiHandler(BaseHandler):
             head, part = {}, following
         yield {**head, "content": part, "more_content": False}
 
+<<<<<<< HEAD
     def _begin(self, message: Message, body: IO[bytes] | None = None) -> AsgiRequest:
         set_script_prefix(f"{script_name(message.content)}/")
         signals.request_started.send(sender=type(self), message=message)
         return self.request_class(message, body)
+=======
+    def _begin(self, message: Message) -> AsgiRequest:
+        signals.request_started.send(sender=type(self), message=message)
+        return self._request(message)
+
+    def _request(self, message: Message) -> AsgiRequest:
+        set_script_prefix(f"{script_name(message.content)}/")
+        return self.request_class(message)
+>>>>>>> dj-testing
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""
@@ -140,6 +161,7 @@ class AsyncAsgiHandler(AsgiHandler):
     async def handle(self, message: Message) -> None:
         """Do `__call__` from async code. The whole of a body is received before the view runs."""
         async with ThreadSensitiveContext() as context:
+<<<<<<< HEAD
             body = await receive_body(message)
             with body or nullcontext():
                 await self._handle(message, body, context)
@@ -158,6 +180,26 @@ class AsyncAsgiHandler(AsgiHandler):
                 await sync_to_async(response.close)()
             else:
                 response.close()
+=======
+            request = await self._abegin(message)
+            response = await self.get_response_async(request)
+            try:
+                self._check(request, response)
+                await self._asend(message, response)
+            finally:
+                # Its database connections, if any, are in the thread of this context.
+                has_thread = context in SyncToAsync.context_to_thread_executor
+                if has_thread or _has_async_receivers(signals.request_finished):
+                    await sync_to_async(response.close)()
+                else:
+                    response.close()
+>>>>>>> dj-testing
+
+    async def _abegin(self, message: Message) -> AsgiRequest:
+        if _has_async_receivers(signals.request_started):
+            await signals.request_started.asend(sender=type(self), message=message)
+            return self._request(message)
+        return self._begin(message)
 
     async def _asend(self, message: Message, response: HttpResponseBase) -> None:
         if self._is_whole(message, response):
@@ -175,18 +217,16 @@ class AsyncAsgiHandler(AsgiHandler):
         )
 
 
-class StaticFilesHandler(AsgiHandler):
-    """Answers requests for static files too, from where they are in the applications.
+class ViewConsumer:
+    """Dispatches requests to Django's views; the default for `http.request`.
 
-    For development: `runserver` uses it while DEBUG is on.
+    In a routing: `route("http.request", ViewConsumer())`.
     """
 
-    def __init__(self) -> None:
-        """Take STATIC_URL from the settings."""
-        super().__init__()
-        self._files = StaticFilesHandlerMixin()
-        self._files.base_url = urlparse(self._files.get_base_url())
+    handler_class: type[AsgiHandler] = AsgiHandler
+    is_unframed = True  # Django has signals of its own around requests
 
+<<<<<<< HEAD
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Return a static file, or what the views answer."""
         if self._files._should_handle(request.path):  # noqa: SLF001  (there is no other way)
@@ -195,6 +235,20 @@ class StaticFilesHandler(AsgiHandler):
             except SuspiciousOperation as error:  # a path that leads out of the directories
                 return response_for_exception(request, error)
         return super().get_response(request)
+=======
+    @cached_property
+    def handler(self) -> AsgiHandler:
+        """The handler; the middleware is loaded when it is first used."""
+        return self.handler_class()
+
+    def __call__(self, message: Message) -> None:
+        """Answer `message`."""
+        self.handler(message)
+
+    def claims(self, path: str) -> bool:
+        """Tell whether this is to answer at `path`, even if an async view would."""
+        return False
+>>>>>>> dj-testing
 
 
 def whole(response: HttpResponseBase, method: str = "GET") -> dict[str, Any]:
@@ -233,6 +287,11 @@ def _parts(response: HttpResponseBase, size: int) -> Iterable[bytes]:
         return response.streaming_content  # type: ignore[return-value]
     content = content_of(response)
     return (content[start : start + size] for start in range(0, len(content) or 1, size))
+
+
+def _has_async_receivers(signal: Signal) -> bool:
+    """Tell whether sending needs a thread: a hop that is not made for nothing."""
+    return any(receiver[-1] is True for receiver in signal.receivers)
 
 
 def _drive(chunks: AsyncIterator[bytes]) -> Iterator[bytes]:

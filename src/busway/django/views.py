@@ -1,4 +1,4 @@
-"""The consumer that answers `http.request` with Django's views."""
+"""Which views run on the worker's event loop."""
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -10,27 +10,8 @@ from django.utils.functional import cached_property
 
 from busway.app.message import Message
 from busway.django.framing import unframed
-from busway.django.handler import AsgiHandler, AsyncAsgiHandler
+from busway.django.handler import AsyncAsgiHandler, ViewConsumer
 from busway.django.requests import path_info, script_name
-
-
-class ViewConsumer:
-    """Dispatches requests to Django's views; the default for `http.request`.
-
-    In a routing: `route("http.request", ViewConsumer())`.
-    """
-
-    handler_class: type[AsgiHandler] = AsgiHandler
-    is_unframed = True  # Django has signals of its own around requests
-
-    @cached_property
-    def handler(self) -> AsgiHandler:
-        """The handler; the middleware is loaded when it is first used."""
-        return self.handler_class()
-
-    def __call__(self, message: Message) -> None:
-        """Answer `message`."""
-        self.handler(message)
 
 
 class Views:
@@ -54,7 +35,9 @@ class Views:
 
     def match(self, message: Message) -> tuple[Callable[..., Any], dict[str, Any]]:
         """See `busway.app.leaves.CustomRoute`."""
-        return (self._handle if _is_async(message) else self._consumer), {}
+        claimed = self._consumer.claims(message.content["path"])
+        use_loop = not claimed and _is_async(message)
+        return (self._handle if use_loop else self._consumer), {}
 
 
 class AsyncViewConsumer:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from asgiref.sync import sync_to_async
 from django.core.files.uploadedfile import UploadedFile
-from django.db import connection
+from django.db import connection, connections
 from django.http import (
     FileResponse,
     HttpRequest,
@@ -208,8 +209,13 @@ def backend(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"connection": id(connection.connection), "notes": Note.objects.count()})
 
 
+used: dict[str, Any] = {}
+"""What async views have used of the database, by the name that the request gave."""
+
+
 async def async_backend(request: HttpRequest) -> HttpResponse:
     """Use the database from an async view."""
+    used[request.GET.get("name", "")] = await sync_to_async(lambda: connections["default"])()
     return JsonResponse({"notes": await Note.objects.acount()})
 
 

@@ -53,7 +53,9 @@ class Site:
         `bus` is None for the one of a project without settings for it.
         """
         service = self._start("runserver", "127.0.0.1:0", *options, debug=debug, bus=bus)
-        self._listens(service.expect(r"//([\d.]+):(\d+)/, (no|\d+) worker"))
+        self._listens(
+            service.expect(r"//([\d.]+):(\d+)/ serves HTTP and WebSockets, with (no|\d+) worker")
+        )
         self.worker = service
         return service
 

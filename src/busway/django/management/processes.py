@@ -6,7 +6,7 @@ from typing import Any
 
 from busway.bus.errors import ConfigurationError
 from busway.bus.layer import ChannelLayer
-from busway.cli.logs import LEVELS, log_handler
+from busway.cli.logs import LEVELS, configure_access_log, log_handler
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers, is_local
 from busway.supervisor.lifeline import hold_lifeline
 
@@ -32,6 +32,7 @@ def begin(options: dict[str, Any], name: str) -> None:
     if options.get("lifeline_fd") is not None:
         hold_lifeline(options["lifeline_fd"])
     start_log(options.get("process_name") or name, options["verbosity"])
+    configure_access_log(options.get("access_log"))
 
 
 def start_log(process: str, verbosity: int) -> None:

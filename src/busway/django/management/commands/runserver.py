@@ -145,6 +145,7 @@ def _web(options: dict[str, Any], fd: int) -> ChildSpec:
         *("--http-timeout", str(options["http_timeout"])),
         *("--websocket-connect-timeout", str(options["websocket_handshake_timeout"])),
         *("--shutdown-timeout", str(GRACE / 2)),
+        *(() if options["verbosity"] == 0 else ("--access-log", "-")),
     ]
     return _spec("web", "runweb", [*words, *_common(options)], fds=(fd,))
 

@@ -10,6 +10,7 @@ from django.db import close_old_connections
 
 from busway.app.worker import Worker
 from busway.bus.errors import BuswayError
+from busway.django.handler import ViewConsumer
 from busway.django.layers import channel_layers
 from busway.django.management.processes import (
     add_layer_argument,
@@ -19,7 +20,7 @@ from busway.django.management.processes import (
 )
 from busway.django.signals import worker_process_ready, worker_ready
 from busway.django.staticfiles import StaticFilesConsumer
-from busway.django.views import ViewConsumer, view_route
+from busway.django.views import view_route
 from busway.supervisor.lifeline import announce_ready, ignore_interrupts
 
 
