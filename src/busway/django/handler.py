@@ -2,30 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-<<<<<<< HEAD
 from contextlib import nullcontext
 from typing import IO, Any, cast
-from urllib.parse import urlparse
-=======
-from typing import Any, cast
->>>>>>> dj-testing
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.core import signals
-from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.base import BaseHandler
-<<<<<<< HEAD
-from django.core.handlers.exception import response_for_exception
+from django.dispatch import Signal
 from django.http import (
     FileResponse,
     HttpRequest,
     HttpResponse,
     StreamingHttpResponse,
 )
-=======
-from django.dispatch import Signal
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
->>>>>>> dj-testing
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from django.utils.functional import cached_property
@@ -108,20 +97,13 @@ class AsgiHandler(BaseHandler):
             head, part = {}, following
         yield {**head, "content": part, "more_content": False}
 
-<<<<<<< HEAD
     def _begin(self, message: Message, body: IO[bytes] | None = None) -> AsgiRequest:
-        set_script_prefix(f"{script_name(message.content)}/")
         signals.request_started.send(sender=type(self), message=message)
-        return self.request_class(message, body)
-=======
-    def _begin(self, message: Message) -> AsgiRequest:
-        signals.request_started.send(sender=type(self), message=message)
-        return self._request(message)
+        return self._request(message, body)
 
-    def _request(self, message: Message) -> AsgiRequest:
+    def _request(self, message: Message, body: IO[bytes] | None) -> AsgiRequest:
         set_script_prefix(f"{script_name(message.content)}/")
-        return self.request_class(message)
->>>>>>> dj-testing
+        return self.request_class(message, body)
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""
@@ -161,7 +143,6 @@ class AsyncAsgiHandler(AsgiHandler):
     async def handle(self, message: Message) -> None:
         """Do `__call__` from async code. The whole of a body is received before the view runs."""
         async with ThreadSensitiveContext() as context:
-<<<<<<< HEAD
             body = await receive_body(message)
             with body or nullcontext():
                 await self._handle(message, body, context)
@@ -169,37 +150,24 @@ class AsyncAsgiHandler(AsgiHandler):
     async def _handle(
         self, message: Message, body: IO[bytes] | None, context: ThreadSensitiveContext
     ) -> None:
-        request = self._begin(message, body)
+        request = await self._abegin(message, body)
         response = await self.get_response_async(request)
         try:
             self._check(request, response)
             await self._asend(message, response)
         finally:
             # Its database connections, if any, are in the thread of this context.
-            if context in SyncToAsync.context_to_thread_executor:
+            has_thread = context in SyncToAsync.context_to_thread_executor
+            if has_thread or _has_async_receivers(signals.request_finished):
                 await sync_to_async(response.close)()
             else:
                 response.close()
-=======
-            request = await self._abegin(message)
-            response = await self.get_response_async(request)
-            try:
-                self._check(request, response)
-                await self._asend(message, response)
-            finally:
-                # Its database connections, if any, are in the thread of this context.
-                has_thread = context in SyncToAsync.context_to_thread_executor
-                if has_thread or _has_async_receivers(signals.request_finished):
-                    await sync_to_async(response.close)()
-                else:
-                    response.close()
->>>>>>> dj-testing
 
-    async def _abegin(self, message: Message) -> AsgiRequest:
+    async def _abegin(self, message: Message, body: IO[bytes] | None) -> AsgiRequest:
         if _has_async_receivers(signals.request_started):
             await signals.request_started.asend(sender=type(self), message=message)
-            return self._request(message)
-        return self._begin(message)
+            return self._request(message, body)
+        return self._begin(message, body)
 
     async def _asend(self, message: Message, response: HttpResponseBase) -> None:
         if self._is_whole(message, response):
@@ -226,16 +194,6 @@ class ViewConsumer:
     handler_class: type[AsgiHandler] = AsgiHandler
     is_unframed = True  # Django has signals of its own around requests
 
-<<<<<<< HEAD
-    def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        """Return a static file, or what the views answer."""
-        if self._files._should_handle(request.path):  # noqa: SLF001  (there is no other way)
-            try:
-                return self._files.get_response(request)
-            except SuspiciousOperation as error:  # a path that leads out of the directories
-                return response_for_exception(request, error)
-        return super().get_response(request)
-=======
     @cached_property
     def handler(self) -> AsgiHandler:
         """The handler; the middleware is loaded when it is first used."""
@@ -248,7 +206,6 @@ class ViewConsumer:
     def claims(self, path: str) -> bool:
         """Tell whether this is to answer at `path`, even if an async view would."""
         return False
->>>>>>> dj-testing
 
 
 def whole(response: HttpResponseBase, method: str = "GET") -> dict[str, Any]:
