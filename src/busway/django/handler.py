@@ -177,7 +177,7 @@ class AsyncAsgiHandler(AsgiHandler):
         if not isinstance(response, StreamingHttpResponse):
             chunks = _parts(response, self.chunk_size)
         elif response.is_async:
-            chunks = response.streaming_content
+            chunks = _read_to_the_end(response)
         else:
             chunks = _read_in_thread(iter(_parts(response, self.chunk_size)))
         await astream_response(
@@ -268,6 +268,17 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
 
 async def _close(chunks: AsyncGenerator[bytes, None]) -> None:
     await chunks.aclose()
+
+
+async def _read_to_the_end(response: StreamingHttpResponse) -> AsyncGenerator[bytes, None]:
+    """Yield what an async stream gives; it is closed in any case, and not when it is garbage."""
+    stream = getattr(response, "_iterator", None)  # the response itself closes no async stream
+    try:
+        async for chunk in response:
+            yield chunk
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
 
 
 async def _read_in_thread(chunks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
