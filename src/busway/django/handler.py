@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import nullcontext
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.core import signals
@@ -117,9 +117,7 @@ class AsgiHandler(BaseHandler):
             message.reply_to().send(whole(response, message["method"]))
             return
         if isinstance(response, StreamingHttpResponse) and response.is_async:
-            parts: Iterable[bytes] = _drive(
-                cast("AsyncIterator[bytes]", response.streaming_content)
-            )
+            parts: Iterable[bytes] = _drive(_read_to_the_end(response))
         else:
             parts = _parts(response, self.chunk_size)
         stream_response(message, parts, status=response.status_code, headers=_headers(response))
@@ -251,15 +249,14 @@ def _has_async_receivers(signal: Signal) -> bool:
     return any(receiver[-1] is True for receiver in signal.receivers)
 
 
-def _drive(chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
+def _drive(chunks: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
     """Yield what an async stream gives, in a thread that has no event loop."""
     with asyncio.Runner() as runner:
         try:
             while (chunk := runner.run(_next(chunks))) is not None:
                 yield chunk
         finally:
-            if isinstance(chunks, AsyncGenerator):
-                runner.run(_close(chunks))
+            runner.run(_close(chunks))
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
