@@ -49,6 +49,7 @@ def test_workers_can_share_the_channels(site: Site) -> None:
 READY = """
 import sys
 
+from busway.bus.conformance.harness import eventually
 from busway.django.signals import worker_process_ready, worker_ready
 
 def announce(signal, **_):
@@ -130,7 +131,7 @@ def test_runweb_writes_an_access_log(site: Site) -> None:
     address = web.expect(r"ready on http://([^\s;]+)")[1]
     site.start("runworker").expect("consuming")
     site.get("/", address)
-    assert '"GET / HTTP/1.1" 200 5' in log.read_text()
+    eventually(lambda: '"GET / HTTP/1.1" 200 5' in log.read_text(), "the request is logged")
 
 
 def test_rundelay_says_that_there_is_nothing_to_run() -> None:

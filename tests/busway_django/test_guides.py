@@ -11,6 +11,7 @@ import pytest
 
 from busway.bus.memory import MemoryChannelLayer
 from busway.django.binding import Binding
+from busway.django.database import keeping_connections
 from busway_django.consuming import Consumption, contents
 from busway_django.project.models import Note
 
@@ -66,7 +67,8 @@ def test_the_example_of_a_binding_works(notes: Any) -> None:
     consume = Consumption(layer, notes)
     assert contents(consume("websocket.connect", path="/live/", headers=[])) == [{"accept": True}]
     frame = '{"stream": "notes", "payload": {"action": "create", "data": {"text": "x"}}}'
-    consume("websocket.receive", path="/live/", text=frame)
+    with keeping_connections():
+        consume("websocket.receive", path="/live/", text=frame)
     assert consume.counts.failed == 0
     assert not Note.objects.exists()  # nobody is logged in
     layer.close()
