@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import override_settings
 
+from busway.bus.conformance.harness import eventually
 from busway_django.sites import Site
 
 
@@ -49,7 +50,6 @@ def test_workers_can_share_the_channels(site: Site) -> None:
 READY = """
 import sys
 
-from busway.bus.conformance.harness import eventually
 from busway.django.signals import worker_process_ready, worker_ready
 
 def announce(signal, **_):
