@@ -1,5 +1,6 @@
 """Sessions that live on the bus."""
 
+import os
 import subprocess
 import sys
 import time
@@ -189,8 +190,9 @@ def test_a_process_that_is_killed_while_it_saves_leaves_it_whole(
         pytest.skip("a memory layer lives in one process")
     key = stored(count=0)
     command = [sys.executable, "-m", "busway_django.session_process", str(tmp_path), key]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     for _ in range(3):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
             assert process.stdout
             assert process.stdout.readline() == b"saving\n"
             process.kill()

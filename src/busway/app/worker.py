@@ -92,6 +92,7 @@ class Worker:
                 self._run()
         finally:
             set_layer(before)
+            logger.info("stopped after %s", describe(self.statistics()))
         if self._error is not None:
             raise self._error
 
@@ -218,6 +219,16 @@ class Worker:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def describe(counts: Counts) -> str:
+    """Return words for what a worker has done: "5 message(s) consumed, 1 failed"."""
+    others = [
+        f", {number} {field}"
+        for field in Counts.__struct_fields__
+        if field != "consumed" and (number := getattr(counts, field))
+    ]
+    return f"{counts.consumed} message(s) consumed" + "".join(others)
 
 
 def select_channels(

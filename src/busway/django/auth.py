@@ -202,7 +202,8 @@ def _begin_transfer(message: Message) -> Scope | None:
 def _request(message: Message) -> HttpRequest:
     """Return a request for Django to log in with: that of the message, as far as there is one."""
     held = vars(message)
-    session = held.get("user_session") or held.get("channel_session") or held.get("http_session")
+    names = ("user_session", "channel_session", "http_session")
+    session = next((held[name] for name in names if held.get(name) is not None), None)
     if session is None:
         raise UsageError(
             f"nobody can be logged in or out on {message.channel_name!r}: the message has no "

@@ -2,13 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, cast
+from contextlib import nullcontext
+from typing import IO, Any, cast
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.core import signals
 from django.core.handlers.base import BaseHandler
 from django.dispatch import Signal
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    StreamingHttpResponse,
+)
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from django.utils.functional import cached_property
@@ -17,7 +23,7 @@ from busway.app.exceptions import ConsumerEnding, RequestAborted, RequestTimeout
 from busway.app.http import response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
-from busway.django.requests import AsgiRequest, script_name
+from busway.django.requests import AsgiRequest, receive_body, script_name
 
 __all__ = ["AsgiHandler", "AsgiRequest", "AsyncAsgiHandler", "ViewConsumer"]
 
@@ -91,13 +97,13 @@ class AsgiHandler(BaseHandler):
             head, part = {}, following
         yield {**head, "content": part, "more_content": False}
 
-    def _begin(self, message: Message) -> AsgiRequest:
+    def _begin(self, message: Message, body: IO[bytes] | None = None) -> AsgiRequest:
         signals.request_started.send(sender=type(self), message=message)
-        return self._request(message)
+        return self._request(message, body)
 
-    def _request(self, message: Message) -> AsgiRequest:
+    def _request(self, message: Message, body: IO[bytes] | None) -> AsgiRequest:
         set_script_prefix(f"{script_name(message.content)}/")
-        return self.request_class(message)
+        return self.request_class(message, body)
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""
@@ -135,26 +141,33 @@ class AsyncAsgiHandler(AsgiHandler):
     is_async = True
 
     async def handle(self, message: Message) -> None:
-        """Do `__call__` from async code."""
+        """Do `__call__` from async code. The whole of a body is received before the view runs."""
         async with ThreadSensitiveContext() as context:
-            request = await self._abegin(message)
-            response = await self.get_response_async(request)
-            try:
-                self._check(request, response)
-                await self._asend(message, response)
-            finally:
-                # Its database connections, if any, are in the thread of this context.
-                has_thread = context in SyncToAsync.context_to_thread_executor
-                if has_thread or _has_async_receivers(signals.request_finished):
-                    await sync_to_async(response.close)()
-                else:
-                    response.close()
+            body = await receive_body(message)
+            with body or nullcontext():
+                await self._handle(message, body, context)
 
-    async def _abegin(self, message: Message) -> AsgiRequest:
+    async def _handle(
+        self, message: Message, body: IO[bytes] | None, context: ThreadSensitiveContext
+    ) -> None:
+        request = await self._abegin(message, body)
+        response = await self.get_response_async(request)
+        try:
+            self._check(request, response)
+            await self._asend(message, response)
+        finally:
+            # Its database connections, if any, are in the thread of this context.
+            has_thread = context in SyncToAsync.context_to_thread_executor
+            if has_thread or _has_async_receivers(signals.request_finished):
+                await sync_to_async(response.close)()
+            else:
+                response.close()
+
+    async def _abegin(self, message: Message, body: IO[bytes] | None) -> AsgiRequest:
         if _has_async_receivers(signals.request_started):
             await signals.request_started.asend(sender=type(self), message=message)
-            return self._request(message)
-        return self._begin(message)
+            return self._request(message, body)
+        return self._begin(message, body)
 
     async def _asend(self, message: Message, response: HttpResponseBase) -> None:
         if self._is_whole(message, response):

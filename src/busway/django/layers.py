@@ -11,7 +11,6 @@
 Without a BACKEND or URL the layer is the IPC layer, named after the project.
 """
 
-import inspect
 import re
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
@@ -183,13 +182,19 @@ def project_name() -> str:
     """Return the name of the project's bus: that of its settings' package, and where it is."""
     module = settings.SETTINGS_MODULE or "busway"
     name = module.partition(".")[0]
-    try:
-        found = inspect.getsourcefile(import_module(name)) or ""
-    except (ImportError, TypeError):
-        found = ""
-    place = str(Path(found).resolve().parent) if found else str(Path.cwd())
-    mark = blake2b(place.encode(), digest_size=4).hexdigest()
+    mark = blake2b(str(_place(name)).encode(), digest_size=4).hexdigest()
     return f"{re.sub('[^A-Za-z0-9_.-]', '-', name)[:30]}-{mark}"
+
+
+def _place(name: str) -> Path:
+    """Return the directory of a top-level package or module; if there is none, the current one."""
+    try:
+        found = import_module(name)
+    except ImportError:
+        return Path.cwd()
+    if paths := list(getattr(found, "__path__", ())):  # also without an __init__.py
+        return Path(paths[0]).resolve()
+    return Path(found.__file__).resolve().parent if found.__file__ else Path.cwd()
 
 
 def _spelled_out(alias: str, config: object) -> Mapping[str, Any]:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
-from typing import Any, cast
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest, QueryDict, UnreadablePostError, parse_cookie
@@ -11,7 +12,7 @@ from django.utils.functional import cached_property
 
 from busway.app.exceptions import RequestAborted, RequestTimeout, ResponseLater
 from busway.app.message import Message
-from busway.app.streaming import TIMEOUT, body_chunks
+from busway.app.streaming import TIMEOUT, abody_chunks, body_chunks
 
 
 class AsgiRequest(HttpRequest):
@@ -26,8 +27,11 @@ class AsgiRequest(HttpRequest):
 
     ResponseLater = ResponseLater
 
-    def __init__(self, message: Message) -> None:
-        """Take an `http.request` message. Nothing is waited for: a body is read when it is used."""
+    def __init__(self, message: Message, body: IO[bytes] | None = None) -> None:
+        """Take an `http.request` message, and its body where that was received already.
+
+        Nothing is waited for: any other body is read when it is used.
+        """
         # `HttpRequest.__init__` would make what is made here when it is first used.
         content = message.content
         self.resolver_match = None
@@ -41,13 +45,15 @@ class AsgiRequest(HttpRequest):
         self._set_content_type_params(self.META)  # type: ignore[attr-defined]  # missing in stubs
         self._post_parse_error = False
         self._read_started = False
-        if "body_channel" in content:
-            self._stream: Any = BodyStream(message, self.body_receive_timeout)
+        if body is not None:
+            self._stream: Any = body
+        elif "body_channel" in content:
+            self._stream = BodyStream(message, self.body_receive_timeout)
         else:
-            body = content.get("body", b"")
-            self._stream = BytesIO(body)
+            whole: bytes = content.get("body", b"")
+            self._stream = BytesIO(whole)
             # Chunked requests do not say how long they are; forms are not read without.
-            self.META.setdefault("CONTENT_LENGTH", str(len(body)))
+            self.META.setdefault("CONTENT_LENGTH", str(len(whole)))
 
     def _meta(self, content: dict[str, Any]) -> dict[str, Any]:
         meta: dict[str, Any] = {
@@ -100,6 +106,25 @@ class AsgiRequest(HttpRequest):
             self._load_post_and_files()
         return self._files  # type: ignore[attr-defined]  # Django sets it
 
+    def _load_post_and_files(self) -> None:
+        try:
+            super()._load_post_and_files()
+        except UnreadablePostError:
+            # Files would stay on disk until this request is garbage.
+            for handler in self.upload_handlers:
+                handler.upload_interrupted()
+            raise
+
+    def read(self, *args: Any, **kwargs: Any) -> bytes:
+        """Read from the body; see `BodyStream.read`."""
+        self._read_started = True
+        return cast("bytes", self._stream.read(*args, **kwargs))
+
+    def readline(self, *args: Any, **kwargs: Any) -> bytes:
+        """Read a line of the body; see `BodyStream.readline`."""
+        self._read_started = True
+        return cast("bytes", self._stream.readline(*args, **kwargs))
+
     POST = property(_get_post, _set_post)
     FILES = property(_get_files)
 
@@ -107,6 +132,29 @@ class AsgiRequest(HttpRequest):
     def failure(self) -> RequestTimeout | RequestAborted | None:
         """Why the body could not be read to its end, if so."""
         return self._stream.failure if isinstance(self._stream, BodyStream) else None
+
+
+async def receive_body(message: Message) -> IO[bytes] | None:
+    """Return a file with the body of a request; None for one that is in the message whole.
+
+    For code on an event loop, which must not wait for a client: views read as if from a file.
+    Bodies over FILE_UPLOAD_MAX_MEMORY_SIZE are on disk. Raises `RequestTimeout` and
+    `RequestAborted`.
+    """
+    if "body_channel" not in message.content:
+        return None
+    body = SpooledTemporaryFile(  # noqa: SIM115  (who calls closes it)
+        max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE or 1,  # 0 would be no limit
+        dir=settings.FILE_UPLOAD_TEMP_DIR,
+    )
+    try:
+        async for chunk in abody_chunks(message, timeout=AsgiRequest.body_receive_timeout):
+            body.write(chunk)
+    except BaseException:
+        body.close()
+        raise
+    body.seek(0)
+    return body
 
 
 class BodyStream:

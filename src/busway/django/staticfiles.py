@@ -3,6 +3,8 @@
 from urllib.parse import urlparse
 
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
+from django.core.exceptions import SuspiciousOperation
+from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -26,7 +28,10 @@ class StaticFilesHandler(AsgiHandler):
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Return a static file, or what the views answer."""
         if self.is_static(request.path):
-            return self._files.get_response(request)
+            try:
+                return self._files.get_response(request)
+            except SuspiciousOperation as error:  # a path that leads out of the directories
+                return response_for_exception(request, error)
         return super().get_response(request)
 
 

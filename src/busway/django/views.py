@@ -27,7 +27,7 @@ class Views:
 
     @cached_property
     def _handle(self) -> Callable[[Message], Any]:
-        return unframed(_Handle(AsyncAsgiHandler()))
+        return unframed(AsyncViewConsumer(AsyncAsgiHandler()))
 
     def channel_names(self) -> Collection[str]:
         """See `busway.app.leaves.CustomRoute`."""
@@ -40,7 +40,7 @@ class Views:
         return (self._handle if use_loop else self._consumer), {}
 
 
-class _Handle:
+class AsyncViewConsumer:
     """Answers requests on the event loop."""
 
     def __init__(self, handler: AsyncAsgiHandler) -> None:
