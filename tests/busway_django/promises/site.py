@@ -77,7 +77,7 @@ class Site:
         `cwd` is the directory to start it from, None: the project's.
         """
         service = self._start("runworker", *options, debug=debug, bus=bus, cwd=cwd)
-        service.expect("consuming http")
+        service.expect("consuming .*http")
         self.worker = service
         return service
 
