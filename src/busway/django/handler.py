@@ -117,9 +117,7 @@ class AsgiHandler(BaseHandler):
             message.reply_to().send(whole(response, message["method"]))
             return
         if isinstance(response, StreamingHttpResponse) and response.is_async:
-            parts: Iterable[bytes] = _drive(
-                cast("AsyncIterator[bytes]", response.streaming_content)
-            )
+            parts: Iterable[bytes] = _drive(_async_parts(response))
         else:
             parts = _parts(response, self.chunk_size)
         stream_response(message, parts, status=response.status_code, headers=_headers(response))
@@ -177,7 +175,7 @@ class AsyncAsgiHandler(AsgiHandler):
         if not isinstance(response, StreamingHttpResponse):
             chunks = _parts(response, self.chunk_size)
         elif response.is_async:
-            chunks = response.streaming_content
+            chunks = _async_parts(response)
         else:
             chunks = _read_in_thread(iter(_parts(response, self.chunk_size)))
         await astream_response(
@@ -251,15 +249,25 @@ def _has_async_receivers(signal: Signal) -> bool:
     return any(receiver[-1] is True for receiver in signal.receivers)
 
 
-def _drive(chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
+async def _async_parts(response: StreamingHttpResponse) -> AsyncGenerator[bytes, None]:
+    """Yield what an async stream gives, and close it in any case: Django leaves that to chance."""
+    source = getattr(response, "_iterator", None)
+    try:
+        async for part in cast("AsyncIterator[bytes]", response.streaming_content):
+            yield part
+    finally:
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
+
+
+def _drive(chunks: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
     """Yield what an async stream gives, in a thread that has no event loop."""
     with asyncio.Runner() as runner:
         try:
             while (chunk := runner.run(_next(chunks))) is not None:
                 yield chunk
         finally:
-            if isinstance(chunks, AsyncGenerator):
-                runner.run(_close(chunks))
+            runner.run(_close(chunks))
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
