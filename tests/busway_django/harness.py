@@ -1,8 +1,9 @@
 """Workers of a Django project in threads, and what a browser sees of them."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -124,6 +125,14 @@ class Browser:
     def receive(self, timeout: float = PATIENCE) -> dict[str, Any] | None:
         """Return the next message of the answer; None when none comes in time."""
         return self.layer.receive([self.prefix], timeout)[1]
+
+    @staticmethod
+    def wait_until(condition: Callable[[], bool]) -> None:
+        """Poll for something that cannot be waited for: it changes inside a worker."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
 
     def response(self) -> Response:
         """Read a whole response, as fast as it comes."""

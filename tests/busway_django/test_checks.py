@@ -13,6 +13,7 @@ from busway.django.checks import check_channel_layers, check_installed_apps
 MEMORY = "busway.bus.memory.MemoryChannelLayer"
 
 
+@pytest.mark.django_db  # the checks of some versions ask the database
 def test_a_project_without_mistakes_passes() -> None:
     call_command("check", fail_level="WARNING")
 

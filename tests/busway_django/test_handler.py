@@ -146,11 +146,14 @@ def test_an_async_stream_of_a_sync_view_is_not_gathered_first(
     assert response.text.startswith("part 0 in ")
 
 
-def test_a_view_can_leave_the_answer_to_others(layer: ChannelLayer, browser: Browser) -> None:
-    with working(layer):
-        browser.send("/later/")
-        browser2 = Browser(layer)
-        assert browser2.get("/").text == "hello"  # so the first one has been consumed
+@pytest.mark.parametrize("path", ["/later/", "/alater/"])
+def test_a_view_can_leave_the_answer_to_others(
+    layer: ChannelLayer, browser: Browser, path: str
+) -> None:
+    with working(layer) as worker:
+        browser.send(path)
+        browser.wait_until(lambda: worker.statistics().consumed == 1)
+        assert browser.receive(0) is None
         view_urls.waiting.remove(browser.reply_channel)
         for message in AsgiHandler.encode_response(HttpResponse("at last", status=201)):
             layer.send(browser.reply_channel, message)
@@ -158,9 +161,10 @@ def test_a_view_can_leave_the_answer_to_others(layer: ChannelLayer, browser: Bro
     assert (response.status, response.text) == (201, "at last")
 
 
-def test_a_view_can_put_its_request_back(layer: ChannelLayer, browser: Browser) -> None:
+@pytest.mark.parametrize("path", ["/again/", "/aagain/"])
+def test_a_view_can_put_its_request_back(layer: ChannelLayer, browser: Browser, path: str) -> None:
     with working(layer) as worker:
-        response = browser.get(f"/again/?name={browser.prefix[:-1]}")
+        response = browser.get(f"{path}?name={browser.prefix[:-1]}")
     assert response.text == "now"
     assert view_urls.tries.count(browser.prefix[:-1]) == 2
     assert worker.statistics().requeued == 1

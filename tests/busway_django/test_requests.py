@@ -196,6 +196,7 @@ def test_a_body_in_parts_reads_like_a_file(
         assert getattr(stream, method)(size) == getattr(file, method)(size)
     assert list(stream) == list(file)
     assert stream.read() == b""
+    assert not stream.seekable()
 
 
 @given(cuts=st.lists(st.integers(0, 700), max_size=6), newline=st.sampled_from(["\r\n", "\n"]))

@@ -86,7 +86,7 @@ def test_noasgi_is_djangos_own_server(site: Site) -> None:
     with listen_tcp("127.0.0.1", 0)[0] as probe:
         port = probe.getsockname()[1]
     service = site.start("runserver", f"127.0.0.1:{port}", "--noasgi", "--noreload")
-    service.expect("Starting development server")
+    service.expect("Starting .*development server")
     service.expect("Quit the server")
     assert site.get("/who/", f"127.0.0.1:{port}").json()["module"] == "WSGIRequest"
     assert site.get("/static/style.css", f"127.0.0.1:{port}").status_code == 200

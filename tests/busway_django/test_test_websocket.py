@@ -12,6 +12,7 @@ from busway.app.message import Message
 from busway.app.routing import route
 from busway.bus.errors import UsageError
 from busway.django import Group
+from busway.django.auth import channel_session_user, channel_session_user_from_http
 from busway.django.test import HttpClient, WSClient, apply_routes, memory_layers
 from busway_django.project import echo_routing
 
@@ -147,3 +148,28 @@ def test_a_session_is_that_of_the_browser(
     with apply_routes(route("websocket.connect", connect)):
         client.send_and_consume("websocket.connect")
     assert found == [("red", True)]
+
+
+@channel_session_user_from_http
+def connect_user(message: Message) -> None:
+    """Accept, and remember something."""
+    message.channel_session["greeting"] = "hello"
+    message.reply_channel.send({"accept": True})
+
+
+@channel_session_user
+def greet_user(message: Message) -> None:
+    """Greet who is logged in."""
+    session, user = message.channel_session, message.user
+    message.reply_channel.send({"text": f"{session['greeting']} {user.username}"})
+
+
+@pytest.mark.django_db
+@apply_routes([route("websocket.connect", connect_user), route("websocket.receive", greet_user)])
+def test_who_is_logged_in_is_known_to_every_frame() -> None:
+    client = WSClient()
+    client.force_login(User.objects.create_user("ada"))
+    client.send_and_consume("websocket.connect")
+    for _ in range(2):
+        client.send_and_consume("websocket.receive", text="?")
+        assert client.receive(json=False) == "hello ada"

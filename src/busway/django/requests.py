@@ -203,6 +203,10 @@ class BodyStream:
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
 
+    def seekable(self) -> bool:
+        """Tell whether it can be read again: no. Django 6.1 asks."""
+        return False
+
     def close(self) -> None:
         """Read no more."""
         self._left = b""

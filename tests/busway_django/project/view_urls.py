@@ -190,6 +190,16 @@ def later(request: AsgiRequest) -> HttpResponse:
     raise AsgiRequest.ResponseLater
 
 
+async def alater(request: AsgiRequest) -> HttpResponse:
+    """Let others answer, from an async view."""
+    return later(request)
+
+
+async def aagain(request: HttpRequest) -> HttpResponse:
+    """Answer at the second try, from an async view."""
+    return again(request)
+
+
 tries: list[str] = []
 """Requests that were put back."""
 
@@ -226,7 +236,7 @@ def _path(view: Any) -> Any:
 _VIEWS: list[Any] = [
     *(meta, echo, digest, lines, peek, cookies, large, file, async_file, stream),
     *(sync_view_async_stream, async_stream, async_rows, endless, where, form, boom, async_boom),
-    *(empty, later, again, backend, async_backend),
+    *(empty, later, again, alater, aagain, backend, async_backend),
 ]
 
 
