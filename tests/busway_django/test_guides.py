@@ -65,9 +65,10 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_example_of_a_binding_works(notes: Any) -> None:
     layer = MemoryChannelLayer()
     consume = Consumption(layer, notes)
-    assert contents(consume("websocket.connect", path="/live/", headers=[])) == [{"accept": True}]
-    frame = '{"stream": "notes", "payload": {"action": "create", "data": {"text": "x"}}}'
     with keeping_connections():
+        found = contents(consume("websocket.connect", path="/live/", headers=[]))
+        assert found == [{"accept": True}]
+        frame = '{"stream": "notes", "payload": {"action": "create", "data": {"text": "x"}}}'
         consume("websocket.receive", path="/live/", text=frame)
     assert consume.counts.failed == 0
     assert not Note.objects.exists()  # nobody is logged in
