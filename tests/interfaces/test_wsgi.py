@@ -229,7 +229,7 @@ def test_a_request_that_is_too_large_for_a_message_gets_413() -> None:
     layer = MemoryChannelLayer(message_size=4096)
     with closing(layer), closing(WSGIApplication(layer)) as application:
         answer = ask(application, HTTP_X_LONG="x" * 4096)
-        assert answer.status == "413 Request Entity Too Large"
+        assert answer.status.startswith("413 ")
         assert answer.body == b"The request is too large."
 
 

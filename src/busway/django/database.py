@@ -29,6 +29,12 @@ def end_async() -> None:
         _closings.schedule(asyncio.get_running_loop())
 
 
+def close_own_connections() -> None:
+    """Close all connections of this thread, which has done its work."""
+    if not _kept.get():
+        connections.close_all()
+
+
 @contextmanager
 def keeping_connections() -> Iterator[None]:
     """Leave connections alone meanwhile: they are a test's, and so are the queries it counts."""

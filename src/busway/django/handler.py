@@ -19,10 +19,12 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from django.utils.functional import cached_property
 
+from busway.app.context import current_layer
 from busway.app.exceptions import ConsumerEnding, RequestAborted, RequestTimeout
 from busway.app.http import response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
+from busway.django.database import close_own_connections
 from busway.django.requests import AsgiRequest, receive_body, script_name
 
 __all__ = ["AsgiHandler", "AsgiRequest", "AsyncAsgiHandler", "ViewConsumer"]
@@ -119,7 +121,7 @@ class AsgiHandler(BaseHandler):
         if isinstance(response, StreamingHttpResponse) and response.is_async:
             parts: Iterable[bytes] = _drive(_read_to_the_end(response))
         else:
-            parts = _parts(response, self.chunk_size)
+            parts = _parts(response, self._part_size(message))
         stream_response(message, parts, status=response.status_code, headers=_headers(response))
 
     def _is_whole(self, message: Message, response: HttpResponseBase) -> bool:
@@ -127,7 +129,12 @@ class AsgiHandler(BaseHandler):
         if message["method"] == "HEAD":
             return True
         is_streaming = isinstance(response, StreamingHttpResponse)
-        return not is_streaming and len(content_of(response)) <= self.chunk_size
+        return not is_streaming and len(content_of(response)) <= self._part_size(message)
+
+    def _part_size(self, message: Message) -> int:
+        """Return how much content one message may have, in bytes: the layer has a limit too."""
+        layer = message.channel_layer or current_layer()
+        return min(self.chunk_size, layer.message_size // 2)
 
 
 class AsyncAsgiHandler(AsgiHandler):
@@ -154,10 +161,10 @@ class AsyncAsgiHandler(AsgiHandler):
             self._check(request, response)
             await self._asend(message, response)
         finally:
-            # Its database connections, if any, are in the thread of this context.
+            # Its database connections, if any, are in the thread of this context, and end with it.
             has_thread = context in SyncToAsync.context_to_thread_executor
             if has_thread or _has_async_receivers(signals.request_finished):
-                await sync_to_async(response.close)()
+                await sync_to_async(_close)(response)
             else:
                 response.close()
 
@@ -173,11 +180,11 @@ class AsyncAsgiHandler(AsgiHandler):
             return
         chunks: AsyncIterable[bytes] | Iterable[bytes]
         if not isinstance(response, StreamingHttpResponse):
-            chunks = _parts(response, self.chunk_size)
+            chunks = _parts(response, self._part_size(message))
         elif response.is_async:
             chunks = _read_to_the_end(response)
         else:
-            chunks = _read_in_thread(iter(_parts(response, self.chunk_size)))
+            chunks = _read_in_thread(iter(_parts(response, self._part_size(message))))
         await astream_response(
             message, chunks, status=response.status_code, headers=_headers(response)
         )
@@ -244,6 +251,12 @@ def _parts(response: HttpResponseBase, size: int) -> Iterable[bytes]:
     return (content[start : start + size] for start in range(0, len(content) or 1, size))
 
 
+def _close(response: HttpResponseBase) -> None:
+    """Close a response, and the connections of a thread that serves no other request."""
+    response.close()
+    close_own_connections()
+
+
 def _has_async_receivers(signal: Signal) -> bool:
     """Tell whether sending needs a thread: a hop that is not made for nothing."""
     return any(receiver[-1] is True for receiver in signal.receivers)
@@ -256,14 +269,14 @@ def _drive(chunks: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
             while (chunk := runner.run(_next(chunks))) is not None:
                 yield chunk
         finally:
-            runner.run(_close(chunks))
+            runner.run(_end(chunks))
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
 
 
-async def _close(chunks: AsyncGenerator[bytes, None]) -> None:
+async def _end(chunks: AsyncGenerator[bytes, None]) -> None:
     await chunks.aclose()
 
 

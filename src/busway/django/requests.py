@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 
@@ -47,12 +47,13 @@ class AsgiRequest(HttpRequest):
         self._read_started = False
         if body is not None:
             self._stream: Any = body
+            self.META.setdefault("CONTENT_LENGTH", str(_length_of(body)))
         elif "body_channel" in content:
             self._stream = BodyStream(message, self.body_receive_timeout)
         else:
             whole: bytes = content.get("body", b"")
             self._stream = BytesIO(whole)
-            # Chunked requests do not say how long they are; forms are not read without.
+            # Requests in chunks do not say how long they are; forms are not read without.
             self.META.setdefault("CONTENT_LENGTH", str(len(whole)))
 
     def _meta(self, content: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +74,8 @@ class AsgiRequest(HttpRequest):
             (server[0], str(server[1])) if server else ("unknown", "0")
         )
         for name, value in content.get("headers", ()):
-            key = _meta_key(name)
+            # The names of clients' making are not to stay in memory.
+            key = _meta_key(name) if len(name) <= 64 else _meta_key.__wrapped__(name)
             text = value.decode("latin-1")
             # The same header again: RFC 9110, section 5.3; cookies: RFC 6265, section 5.4.
             joint = "; " if key == "HTTP_COOKIE" else ","
@@ -155,6 +157,12 @@ async def receive_body(message: Message) -> IO[bytes] | None:
         raise
     body.seek(0)
     return body
+
+
+def _length_of(body: IO[bytes]) -> int:
+    length = body.seek(0, SEEK_END)
+    body.seek(0)
+    return length
 
 
 class BodyStream:

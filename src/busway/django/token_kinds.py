@@ -196,7 +196,8 @@ class JSONWebTokens(Tokens):
             raise BadToken(f"the token has no claim {error.claim!r}") from None
         except (jwt.PyJWTError, ValueError):
             raise BadToken("the token is not valid") from None
-        return Claims(content[self._user_claim], float(content["exp"]), content)
+        expires = float(content["exp"]) + self._leeway
+        return Claims(content[self._user_claim], expires, content)
 
     def _decode(self, token: str) -> dict[str, Any]:
         """Return the claims of a token; raises what PyJWT does."""
@@ -213,8 +214,8 @@ class JSONWebTokens(Tokens):
                     leeway=self._leeway,
                     options={"require": ["exp", self._user_claim]},
                 )
-            except jwt.InvalidSignatureError as found:
-                error = found
+            except (jwt.InvalidSignatureError, jwt.InvalidKeyError) as found:
+                error = found  # perhaps a key of another kind
             else:
                 return content
         raise error
