@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -79,20 +80,30 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def cookies() -> dict[str, Any]:
+    """Return the cookies of those who have logged in, by their names."""
+    return {}
+
+
 @pytest.fixture
-def visit(browser: Browser, url: str) -> Iterator[Visit]:
+def visit(browser: Browser, url: str, cookies: dict[str, Any]) -> Iterator[Visit]:
     """Let somebody log in and go to a page; their browser must have nothing to complain about."""
     visitors: list[Visitor] = []
 
     def visit(path: str, name: str = "demo", size: tuple[int, int] = DESKTOP) -> Page:
         visitor = Visitor(browser, url, name, size=size)
         visitors.append(visitor)
+        visitor.context.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+        visitor.context.add_cookies(cookies.get(name, []))
         page = visitor.page
         page.goto(url + path)
-        page.get_by_label("Username").fill(name)
-        page.get_by_label("Password").fill(name)
-        page.get_by_role("button", name="Log in").click()
-        page.wait_for_url(url + path)
+        if name not in cookies:
+            page.get_by_label("Username").fill(name)
+            page.get_by_label("Password").fill(name)
+            page.get_by_role("button", name="Log in").click()
+            page.wait_for_url(url + path)
+            cookies[name] = visitor.context.cookies()
         return page
 
     yield visit
