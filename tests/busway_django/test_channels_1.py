@@ -18,6 +18,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from demo.browsers import CHROMIUM, Visitor, chromium
 from services import Service
@@ -45,7 +46,8 @@ def settings_of_the_guide(code: str, bus: Path) -> str:
     code = code.replace('"channels",', '"busway.django",')
     code = re.sub(r'"asgi_\w+\.\w+"', '"busway.bus.ipc.IPCChannelLayer"', code)
     code = re.sub(r'"hosts": \[.+\]', '"name": "multichat"', code).replace('"prefix"', '"name"')
-    return f"{code}\nCHANNEL_LAYERS['default']['CONFIG'] |= {{'directory': {str(bus)!r}, 'size': 4 << 20}}\n"
+    own = {"directory": str(bus), "size": 4194304}
+    return f"{code}\nCHANNEL_LAYERS['default']['CONFIG'].update({own})\n"
 
 
 class Project:
@@ -168,7 +170,7 @@ def test_two_clients_follow_a_model(place: Path) -> None:
     with Project("databinding", place).served(BOARD) as address, ExitStack() as stack:
         url = f"ws://{address}/binding/main/"
         one, other = (
-            stack.enter_context(connect(url, open_timeout=30, origin=f"http://{address}"))  # type: ignore[arg-type]
+            stack.enter_context(connect(url, open_timeout=30, origin=Origin(f"http://{address}")))
             for _ in range(2)
         )
         for socket in (one, other):
