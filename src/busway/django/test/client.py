@@ -148,9 +148,10 @@ class Client:
         Group(group_name, channel_layer=self.channel_layer).add(self.reply_channel)
 
     def _router(self, channel: str) -> Router:
-        """Return the router of the layer; with a worker's defaults if it leaves `channel` out."""
+        """Return the router of the layer; with a worker's defaults if they may be needed."""
         router = channel_layers.router(self.alias)
-        if channel not in router.channels:
+        left = channel == "http.request" and not router.takes_all(channel)
+        if left or channel not in router.channels:
             router.check_default(view_route())
         return router
 
