@@ -1,5 +1,6 @@
 """A long poll: a view that answers when there is something to say, without a thread that waits."""
 
+from django.db import transaction
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import render
 
@@ -30,19 +31,24 @@ def following(request, pk):
     raise ResponseLater
 
 
-def publish(sender, instance, **kwargs):
-    """Answer all who wait."""
-    for part in AsgiHandler.encode_response(answer([instance])):
-        WAITING.send(part)
+def publish(sender, instance, created, **kwargs):
+    """Answer all who wait for a new headline, once it is committed."""
+    if created:
+        transaction.on_commit(lambda: send(WAITING, answer([instance])))
 
 
 def give_up(message):
     """Answer one who has waited long enough; nothing happens if they have an answer."""
-    for part in AsgiHandler.encode_response(HttpResponse(status=204)):
-        message.reply_channel.send(part)
+    send(message.reply_channel, HttpResponse(status=204))
 
 
 def answer(headlines):
     """Return the response with `headlines`."""
     news = [{"id": headline.pk, "text": headline.text} for headline in headlines]
     return JsonResponse({"headlines": news})
+
+
+def send(to, response):
+    """Send a response to a reply channel, or a group of them."""
+    for part in AsgiHandler.encode_response(response):
+        to.send(part)

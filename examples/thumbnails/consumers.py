@@ -4,7 +4,7 @@ import json
 from io import BytesIO
 
 from django.core.files.base import ContentFile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from busway.django import Group
 from busway.django.auth import http_session_user
@@ -30,9 +30,10 @@ def reduced(image):
     """Return a small copy of an image file."""
     with Image.open(image) as original:
         original.thumbnail(SIZE)
-        small = BytesIO()
-        original.convert("RGB").save(small, "WEBP")
-    return ContentFile(small.getvalue())
+        upright = ImageOps.exif_transpose(original)  # phones only note which way is up
+        file = BytesIO()
+        upright.convert("RGB").save(file, "WEBP")
+    return ContentFile(file.getvalue())
 
 
 @http_session_user

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from services import Service
 
 PROJECTS = Path(__file__).parent / "channels_1"
 GUIDE = (Path(__file__).parents[2] / "docs/how-to/from-channels-1.md").read_text()
+REPLACE_IMPORTS = re.findall(r"^\$ (grep .+?)\n```", GUIDE, re.MULTILINE | re.DOTALL)[0]
 
 SCRIPT = '<script src="{% static "channels/js/websocketbridge.js" %}"></script>\n    <script>'
 MODULE = """<script type="module">
@@ -32,19 +34,11 @@ MODULE = """<script type="module">
 """The lines of a page that change; see "Come from Channels 1" in "Connect from a page"."""
 
 
-def imports_of_the_guide(code: str) -> str:
-    """Do to a module what the guide's `sed` does."""
-    scripts = re.findall(r"-e 's/(.+?)/(.*?)/'", GUIDE)
-    assert len(scripts) == 2
-    for pattern, replacement in scripts:
-        code = re.sub(pattern.replace(r"\s", "[ \t]"), replacement, code, flags=re.MULTILINE)
-    return code
-
-
 def settings_of_the_guide(code: str, bus: Path) -> str:
     """Change settings as the guide's table says, with a small bus in a place of its own."""
     code = code.replace('"channels",', '"busway.django",')
     code = re.sub(r'"asgi_\w+\.\w+"', '"busway.bus.ipc.IPCChannelLayer"', code)
+    code = re.sub(r'"TEST_CONFIG": .+', "", code)
     code = re.sub(r'"hosts": \[.+\]', '"name": "multichat"', code).replace('"prefix"', '"name"')
     own = {"directory": str(bus), "size": 4194304}
     return f"{code}\nCHANNEL_LAYERS['default']['CONFIG'].update({own})\n"
@@ -56,8 +50,7 @@ class Project:
     def __init__(self, name: str, place: Path) -> None:
         self.name = name
         self.directory = Path(shutil.copytree(PROJECTS / name, place / name))
-        for path in self.directory.rglob("*.py"):
-            path.write_text(imports_of_the_guide(path.read_text()))
+        subprocess.run(["bash", "-c", REPLACE_IMPORTS], cwd=self.directory, check=True)
         settings = self.directory / name / "settings.py"
         settings.write_text(settings_of_the_guide(settings.read_text(), place / "bus"))
         for path in self.directory.rglob("*.html"):
@@ -146,6 +139,7 @@ def test_two_people_chat(place: Path) -> None:
             url = f"ws://{address}/chat/stream/"
             return stack.enter_context(connect(url, additional_headers=headers, open_timeout=30))
 
+        assert httpx.get(f"http://{address}/health/", timeout=30).text == "2 rooms at /health/"
         ada, grace = enter("ada"), enter("grace")
         assert say(ada, command="join", room="1") == {"join": "1", "title": "Lobby"}
         assert say(ada, command="join", room="2") == {"error": "ROOM_ACCESS_DENIED"}

@@ -2,13 +2,23 @@ import json
 
 from channels import Channel
 from channels.auth import channel_session_user, channel_session_user_from_http
+from channels.handler import AsgiHandler
+from channels.sessions import enforce_ordering
 from django.conf import settings
+from django.http import HttpResponse
 
 from .exceptions import ClientError
 from .models import Room
 from .utils import catch_client_error, get_room_or_error
 
 
+def http_health(message):
+    text = "%s rooms at %s" % (Room.objects.count(), message.content["path"])
+    for chunk in AsgiHandler.encode_response(HttpResponse(text)):
+        message.reply_channel.send(chunk)
+
+
+@enforce_ordering(slight=True)
 @channel_session_user_from_http
 def ws_connect(message):
     message.reply_channel.send({"accept": True})
@@ -16,6 +26,7 @@ def ws_connect(message):
     message.channel_session["rooms"] = []
 
 
+@enforce_ordering(slight=True)
 def ws_receive(message):
     # Dispatched again on a channel of our own, where routing looks at the command
     payload = json.loads(message["text"])

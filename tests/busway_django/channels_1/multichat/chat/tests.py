@@ -1,7 +1,13 @@
 import json
+from urllib.request import urlopen
 
 from channels import Group, route
-from channels.tests import ChannelTestCase, WSClient, apply_routes
+from channels.tests import (
+    ChannelLiveServerTestCase,
+    ChannelTestCase,
+    WSClient,
+    apply_routes,
+)
 from django.conf import settings
 from django.contrib.auth.models import User
 
@@ -131,3 +137,14 @@ class RouteTests(ChannelTestCase):
             client = WSClient()
             client.send_and_consume("websocket.receive", text={"key": "value"})
             self.assertEqual(client.receive(), {"key": "value"})
+
+
+class LiveTests(ChannelLiveServerTestCase):
+    def get(self, path):
+        with urlopen(self.live_server_url + path, timeout=30) as response:
+            return response.read().decode()
+
+    def test_consumer_and_view(self):
+        Room.objects.create(title="Lobby")
+        self.assertEqual(self.get("/health/"), "1 rooms at /health/")
+        self.assertIn("<title>Log in</title>", self.get("/"))

@@ -67,6 +67,7 @@ CHANNEL_LAYERS = {
         "CONFIG": {
             "hosts": [os.environ.get("REDIS_URL", "redis://localhost:6379")],
         },
+        "TEST_CONFIG": {"hosts": [os.environ.get("REDIS_TEST_URL", "redis://localhost:6380")]},
         "ROUTING": "multichat.routing.channel_routing",
     },
 }
