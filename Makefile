@@ -2,7 +2,7 @@
 # ARGS goes to the command at the end, for example `make demo ARGS="--port 8001"`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs serve-docs constraints clean
+.PHONY: help demo example test check bench docs serve-docs constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,11 @@ help:  ## Say what can be made
 
 demo: $(VENV)/.server  ## Run the chat demo on http://127.0.0.1:8000
 	@$(BIN)/busway demo $(ARGS)
+
+example: $(VENV)/.example  ## Start the example applications for Django on http://127.0.0.1:8000
+	@$(BIN)/python examples/manage.py migrate --verbosity 0
+	@$(BIN)/python examples/manage.py demo
+	@$(BIN)/python examples/manage.py runserver $(ARGS)
 
 test: $(VENV)/.test  ## Run the whole test suite, on every core
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
@@ -51,6 +56,11 @@ $(BIN)/python:
 $(VENV)/.server: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing Busway into $(VENV)…"
 	@$(INSTALL) --editable '.[server]'
+	@touch $@
+
+$(VENV)/.example: $(VENV)/.server
+	@echo "Installing what the examples need into $(VENV)…"
+	@$(INSTALL) --editable '.[server,django]' --group example
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.server

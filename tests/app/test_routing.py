@@ -271,6 +271,21 @@ class TestDefaults:
         routed = dict.fromkeys(self.consumers([]), one)
         assert self.consumers(routed) == routed
 
+    def test_requests_that_no_route_takes_go_to_the_consumer_that_is_given(self) -> None:
+        router = Router(
+            [
+                route("http.request", one, path="^/one/$"),
+                include([route("http.request", one)], path="^/in"),
+            ]
+        )
+        router.check_default(two)
+        paths = ("/one/", "/in/", "/else/")
+        found = [router.match(Message({"path": path}, "http.request")) for path in paths]
+        assert [consumer and consumer[0] for consumer in found] == [one, one, two]
+        everything = Router([route("http.request", one)])
+        everything.check_default(two)
+        assert len(everything.targets("http.request") or ()) == 1
+
 
 class TestOrdering:
     def test_a_channel_without_order_is_refused_with_the_remedy(self) -> None:

@@ -34,6 +34,16 @@ def test_a_socket_is_accepted_and_speaks_json(client: WSClient) -> None:
     client.send_and_consume("websocket.disconnect", {"code": 1000}, path="/chat/lobby/")
 
 
+def test_a_socket_that_closes_leaves_its_groups(client: WSClient) -> None:
+    client.send_and_consume("websocket.connect", path="/chat/lobby/")
+    client.join_group("all")
+    client.send_and_consume("websocket.disconnect", path="/chat/lobby/")
+    for group in ("chat", "all"):
+        Group(group).send({"text": group})
+    assert client.receive(json=False) == "all", "the test itself has joined that one"
+    assert client.receive() is None
+
+
 async def test_async_tests_await(client: WSClient) -> None:
     await client.asend_and_consume("websocket.connect", path="/chat/lobby/")
     await client.asend_and_consume("websocket.receive", text=[1], path="/chat/lobby/")

@@ -7,6 +7,8 @@ from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
+from busway.app.message import Message
+from busway.app.routing import route
 from busway.bus.layer import ChannelLayer
 from busway.django.handler import AsyncAsgiHandler, ViewConsumer
 from busway.django.views import Views, has_async_views, view_route
@@ -21,6 +23,18 @@ def test_a_sync_view_runs_in_the_consumer_thread(layer: ChannelLayer, browser: B
     with working(layer):
         found = json.loads(browser.get("/meta/").text)
     assert found["thread"].startswith("Thread-")  # the one that runs the worker
+
+
+def test_requests_that_no_route_takes_go_to_the_views(
+    layer: ChannelLayer, browser: Browser
+) -> None:
+    def health(message: Message) -> None:
+        for part in AsyncAsgiHandler.encode_response(HttpResponse("healthy")):
+            message.reply_channel.send(part)
+
+    with working(layer, [route("http.request", health, path="^/health/$")]):
+        assert browser.get("/health/").text == "healthy"
+        assert "thread" in browser.get("/meta/").text
 
 
 def test_an_async_view_runs_on_the_event_loop_without_a_hop(

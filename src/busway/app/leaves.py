@@ -39,6 +39,11 @@ class Leaf:
         self._prefixes = prefixes
         self._filters = filters
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether every message goes this way; of a route of the user's it is assumed."""
+        return not (self._prefixes or self._filters)
+
     def wrapped(self, wrap: Wrap, channel: str) -> "Leaf":
         """Return this leaf with its target wrapped, for messages of `channel`."""
         target = wrap(self.target, channel) if self.target else None

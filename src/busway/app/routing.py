@@ -144,10 +144,11 @@ class Router:
     def check_default(self, http_consumer: AnyRoute | Consumer | None = None) -> None:
         """Add consumers for what interface servers send and no route names: see `defaults`.
 
-        `http_consumer` answers requests; None: with 404. For the only routing of a bus: a worker
-        takes the messages of every channel in its router, and then others never see them.
+        `http_consumer` answers requests that go to no other; None: with 404. For the only routing
+        of a bus: a worker takes the messages of every channel in its router, and then others never
+        see them.
         """
-        if http_consumer is not None and "http.request" not in self._leaves:
+        if http_consumer is not None and not self.takes_all("http.request"):
             self.add_route(
                 http_consumer
                 if isinstance(http_consumer, RoutingItem | CustomRoute)
@@ -172,6 +173,10 @@ class Router:
                         f'{{"{channel}": {{"ordering": "reply_channel"}}}}, '
                         "or leave out enforce_ordering"
                     )
+
+    def takes_all(self, channel: str) -> bool:
+        """Tell whether every message of `channel` goes to some consumer."""
+        return any(leaf.takes_all for leaf in self._leaves.get(channel, ()))
 
     def match(self, message: Message) -> tuple[Any, dict[str, Any]] | None:
         """Return the consumer of `message` and its keyword arguments; None without a route."""

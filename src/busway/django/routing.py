@@ -30,14 +30,14 @@ class Router(routing.Router):
     def check_default(self, http_consumer: AnyRoute | Consumer | None = None) -> None:
         """Add consumers for what interface servers send and no route names.
 
-        `http_consumer` answers requests; None: Django's views do. Messages on "asgi.delay" are
-        sent later, as in Channels 1.
+        `http_consumer` answers requests that go to no other; None: Django's views do. Messages on
+        "asgi.delay" are sent later, as in Channels 1.
         """
         # They load the project's middleware and URLs.
         from busway.django.delay import DELAY_CHANNEL, delay  # noqa: PLC0415
         from busway.django.views import view_route  # noqa: PLC0415
 
-        if http_consumer is None and "http.request" not in self.channels:
+        if http_consumer is None and not self.takes_all("http.request"):
             http_consumer = view_route()
         super().check_default(http_consumer)
         if DELAY_CHANNEL not in self.channels:

@@ -59,6 +59,8 @@ class Client:
         """The name of the channel that answers come to."""
         self._kept: deque[dict[str, Any]] = deque()
         """Answers that were read ahead."""
+        self._joined: list[str] = []
+        """Groups that the test has put this client into, not a consumer."""
 
     @property
     def channel_layer(self) -> ChannelLayer:
@@ -141,13 +143,15 @@ class Client:
         return self.channel_layer.receive([self.reply_channel], timeout)[1]
 
     def join_group(self, group_name: str) -> None:
-        """Let what is sent to a group come to this client too."""
+        """Let what is sent to a group come to this client too, also when its socket is closed."""
+        self._joined.append(group_name)
         Group(group_name, channel_layer=self.channel_layer).add(self.reply_channel)
 
     def _router(self, channel: str) -> Router:
-        """Return the router of the layer; with a worker's defaults if it leaves `channel` out."""
+        """Return the router of the layer; with a worker's defaults if they may be needed."""
         router = channel_layers.router(self.alias)
-        if channel not in router.channels:
+        left = channel == "http.request" and not router.takes_all(channel)
+        if left or channel not in router.channels:
             router.check_default(view_route())
         return router
 

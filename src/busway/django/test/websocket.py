@@ -11,6 +11,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 
 from busway.bus.errors import UsageError
+from busway.bus.layer import GroupAdd, Leave
 from busway.django.layers import DEFAULT_CHANNEL_LAYER
 from busway.django.test.client import Client
 
@@ -129,6 +130,8 @@ class WSClient(Client):
         if to.startswith("websocket."):
             given.setdefault("order", self.order)
             self.order += 1
+        if to == "websocket.disconnect":
+            self._leave()
         super().send(to, given)
 
     def consume(
@@ -221,6 +224,13 @@ class WSClient(Client):
         if to == "http.request":
             return {**fields, "scheme": "http", "method": "GET", "body": b""}
         return {**fields, "scheme": "ws", "subprotocols": []}
+
+    def _leave(self) -> None:
+        """Leave the groups that consumers have put this socket into, as one that is closed."""
+        channel = self.reply_channel
+        stays = [GroupAdd(name, channel) for name in self._joined]
+        with self.channel_layer.receiver() as receiver:
+            receiver.exchange([Leave(channel), *stays])
 
     def _check_accept(self) -> None:
         content = super().receive()

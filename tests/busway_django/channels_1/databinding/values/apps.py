@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class ValuesConfig(AppConfig):
+    name = "values"
+
+    def ready(self):
+        from . import bindings  # noqa
