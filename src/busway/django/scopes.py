@@ -41,6 +41,13 @@ class Scope(ABC):  # noqa: B024  (nothing has to be overridden)
         """Do `close`."""
         self.close(ending)
 
+    def fail(self) -> None:  # noqa: B027
+        """Clean up, after the consumer or `close` failed; not after `ConsumeLater`."""
+
+    async def afail(self) -> None:
+        """Do `fail`."""
+        self.fail()
+
 
 _Begin = Callable[[Message], Scope | None]
 
@@ -70,13 +77,19 @@ def _sync_scoped(begin: _Begin, consumer: Callable[..., Any]) -> Callable[..., A
         if not scope.open():
             return None
         try:
-            returned = consumer(*args, **kwargs)
-        except ConsumeLater:
+            try:
+                returned = consumer(*args, **kwargs)
+            except ConsumeLater:
+                raise
+            except ConsumerEnding as ending:
+                scope.close(ending)
+                raise
+            scope.close(None)
+        except ConsumerEnding:
             raise
-        except ConsumerEnding as ending:
-            scope.close(ending)
+        except Exception:
+            scope.fail()
             raise
-        scope.close(None)
         return returned
 
     return consume
@@ -91,13 +104,19 @@ def _async_scoped(begin: _Begin, consumer: Callable[..., Any]) -> Callable[..., 
         if not await scope.aopen():
             return None
         try:
-            returned = await consumer(*args, **kwargs)
-        except ConsumeLater:
+            try:
+                returned = await consumer(*args, **kwargs)
+            except ConsumeLater:
+                raise
+            except ConsumerEnding as ending:
+                await scope.aclose(ending)
+                raise
+            await scope.aclose(None)
+        except ConsumerEnding:
             raise
-        except ConsumerEnding as ending:
-            await scope.aclose(ending)
+        except Exception:
+            await scope.afail()
             raise
-        await scope.aclose(None)
         return returned
 
     return consume

@@ -42,8 +42,8 @@ _LAST = frozenset({"websocket.disconnect", "http.disconnect"})
 def channel_session(consumer: Consumer) -> Consumer:
     """Give messages a `channel_session`: what is put there at connect is there for every frame.
 
-    It is deleted after the consumer of `websocket.disconnect`, so decorate that one too. Raises
-    `NoReplyChannel` for a message that names no reply channel.
+    It is deleted after the consumer of `websocket.disconnect`, also if that fails, so decorate
+    that one too. Raises `NoReplyChannel` for a message that names no reply channel.
     """
     return scoped(_begin_channel, consumer)
 
@@ -96,6 +96,14 @@ class _ChannelScope(Scope):
             await self._session.adelete()
         elif not _is_denied(self.message, ending):
             await asave(self._session)
+
+    def fail(self) -> None:
+        if self.message.channel_name in _LAST:  # no other message will come to delete it
+            self._session.delete()
+
+    async def afail(self) -> None:
+        if self.message.channel_name in _LAST:
+            await self._session.adelete()
 
 
 class _HttpScope(Scope):
