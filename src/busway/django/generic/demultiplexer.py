@@ -20,6 +20,7 @@ from busway.django.generic.sockets import (
     SocketOptions,
 )
 from busway.django.generic.streams import Stream, streams_of, unpack
+from busway.django.scopes import SharedScope, scoped
 
 
 class Streams(SocketOptions):
@@ -41,6 +42,10 @@ class Streams(SocketOptions):
         if any(stream.is_ordered for stream in cls._streams.values()):
             cls.enforces_ordering = True
         return super().as_consumer()
+
+    @classmethod
+    def _with_session(cls, consume: Consume) -> Consume:
+        return super()._with_session(scoped(SharedScope, consume))
 
     def multiplexer(self, stream: str) -> WebsocketMultiplexer:
         """Return what sends to this socket on `stream`."""
