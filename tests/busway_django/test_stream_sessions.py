@@ -187,3 +187,22 @@ def test_a_consumer_may_call_several_that_have_sessions_of_their_own(is_async: b
         "second": 2,
         "third": 3,
     }
+
+
+@kinds
+def test_it_is_deleted_although_a_stream_fails_to_disconnect(streams: Any) -> None:
+    def fail(message: Message, **_: Any) -> None:
+        if message.channel_name == "websocket.disconnect":
+            raise ValueError
+
+    async def afail(message: Message, **_: Any) -> None:
+        fail(message)
+
+    consumers = {"failing": fail if streams is Streams else afail, **streams.consumers}
+    socket = Socket([streams.as_route(attrs={"consumers": consumers})])
+    socket.connect()
+    assert Session.objects.exists()
+    socket.disconnect()
+    assert left == ["here", "here"]
+    assert socket.counts.failed == 1
+    assert not Session.objects.exists()
