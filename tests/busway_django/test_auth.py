@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import SESSION_KEY, get_user
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import connection
+from django.http import HttpRequest
 from django.test.utils import CaptureQueriesContext
 
 from busway.app import Message, route
@@ -120,6 +121,34 @@ class TestWhoItIs:
         socket = Socket(routing_of(auth.channel_session_user_from_http(consumer)), cookies=cookies)
         assert [socket.connect(), socket.receive()] == [ADA] * 2
         assert Session.objects.filter(session_key__startswith="chn").count() == 1
+
+    @pytest.mark.parametrize(
+        "decorator",
+        [
+            auth.http_session_user,
+            auth.channel_and_http_session_user,
+            auth.channel_and_http_session_user_from_http,
+        ],
+    )
+    @pytest.mark.parametrize("engine", ["db", "signed_cookies"])
+    def test_a_new_secret_leaves_the_session_of_the_browser_to_its_next_request(
+        self, consumer: Any, decorator: Any, engine: str, settings: Any
+    ) -> None:
+        settings.CHANNEL_SESSION_ENGINE = settings.SESSION_ENGINE
+        settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+        browser, cookies = logged_in(make_user())
+        settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+        settings.SECRET_KEY = "new"  # noqa: S105
+        socket = Socket(routing_of(decorator(consumer)), cookies=cookies)
+        assert socket.connect() == ADA
+        if decorator is not auth.http_session_user:
+            assert [socket.receive(), socket.disconnect()] == [ADA] * 2
+        assert not socket.counts.failed
+        assert socket.request() == ADA
+        view_request = HttpRequest()
+        view_request.session = browser.session
+        assert get_user(view_request).get_username() == "ada"
+        assert view_request.session.modified
 
 
 def test_a_user_who_is_not_used_costs_no_query() -> None:

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import pytest
 from django.utils.translation import gettext_lazy
 
+from busway.app import ConsumeLater
 from busway.app.decorators import enforce_ordering
 from busway.app.message import Message
 from busway.bus.errors import ConfigurationError
-from busway.bus.layer import ChannelLayer, GroupAdd
+from busway.bus.layer import ChannelLayer, GroupAdd, Send
 from busway.bus.memory import MemoryChannelLayer
 from busway.django import Group
 from busway.django.exceptions import DenyConnection, SendNotAvailableOnDemultiplexer
@@ -354,25 +355,49 @@ def test_a_stream_that_denies_refuses_the_socket(layer: ChannelLayer, base: Any)
     assert contents(consume("websocket.connect")) == [{"accept": False}]
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_stream_that_fails_to_disconnect_keeps_no_other_from_it(
-    layer: ChannelLayer, caplog: pytest.LogCaptureFixture, count: int
+@pytest.mark.parametrize("base", [WebsocketDemultiplexer, AsyncWebsocketDemultiplexer])
+@pytest.mark.parametrize("order", ["fail note", "note fail note", "fail fail note"])
+def test_what_a_stream_sends_at_its_end_is_sent_although_another_fails(
+    layer: ChannelLayer, caplog: pytest.LogCaptureFixture, base: Any, order: str
 ) -> None:
-    told = []
-
     def fail(message: Message, **_: Any) -> None:
-        told.append(message.channel_name)
+        Group("left").send({"text": '"failed"'})
         raise ZeroDivisionError
 
     def note(message: Message, **_: Any) -> None:
-        told.append(message.channel_name)
+        Group("left").send({"text": '"left"'})
 
-    consumers = {"a": fail, "b": fail if count == 2 else note}
-    consume = Consumption(layer, [WebsocketDemultiplexer.as_route(attrs={"consumers": consumers})])
-    consume("websocket.disconnect", code=1000)
-    assert told == ["websocket.disconnect"] * 2
+    async def afail(message: Message, **_: Any) -> None:
+        fail(message)
+
+    async def anote(message: Message, **_: Any) -> None:
+        note(message)
+
+    consumers: Any = {"fail": fail, "note": note}
+    if base is AsyncWebsocketDemultiplexer:
+        consumers = {"fail": afail, "note": anote}
+    names = order.split()
+    streams = {str(number): consumers[name] for number, name in enumerate(names)}
+    consume = Consumption(layer, [base.as_route(attrs={"consumers": streams})])
+    sent = consume("websocket.disconnect", code=1000, path="/gone/")
+    assert contents(sent) == ["left"] * names.count("note")
     assert consume.counts.failed == 1
+    failed = [record for record in caplog.records if record.exc_info]
+    assert len(failed) == names.count("fail")
+    assert "fail on websocket.disconnect '/gone/' failed" in failed[0].getMessage()
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_stream_may_have_the_disconnect_of_all_tried_again(layer: ChannelLayer) -> None:
+    def later(message: Message, **_: Any) -> None:
+        raise ConsumeLater
+
+    streams = {"a": later, "b": Second}
+    consume = Consumption(layer, [WebsocketDemultiplexer.as_route(attrs={"consumers": streams})])
+    (again,) = consume("websocket.disconnect", code=1000)
+    assert isinstance(again, Send)
+    assert again.channel == "websocket.disconnect"
+    assert consume.counts.requeued == 1
 
 
 def test_streams_are_all_sync_or_all_async() -> None:

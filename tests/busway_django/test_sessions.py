@@ -198,6 +198,56 @@ class TestChannelSession:
         assert socket.counts.failed == 1
         assert not Session.objects.exists()
 
+    @pytest.mark.parametrize("is_async", [False, True])
+    def test_it_is_deleted_although_the_consumer_of_the_disconnect_fails(
+        self, engine: str, is_async: bool
+    ) -> None:
+        @channel_session
+        def fail(message: Message) -> None:
+            raise ValueError
+
+        @channel_session
+        async def afail(message: Message) -> None:
+            raise ValueError
+
+        socket = Socket(
+            [
+                route("websocket.connect", name_it),
+                route("websocket.receive", say_it),
+                route("websocket.disconnect", afail if is_async else fail),
+            ]
+        )
+        socket.connect()
+        socket.disconnect()
+        assert socket.counts.failed == 1
+        assert socket.receive() == [{"text": "nobody"}]
+
+    def test_it_is_deleted_although_the_http_session_cannot_be_saved(self, settings: Any) -> None:
+        settings.CHANNEL_SESSION_ENGINE = ENGINES["db"]
+        settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+
+        @channel_and_http_session
+        def change(message: Message) -> None:
+            message.http_session["name"] = "Ada"
+
+        routing = [route("websocket.connect", name_it), route("websocket.disconnect", change)]
+        socket = Socket(routing)
+        socket.connect()
+        socket.disconnect()
+        assert socket.counts.failed == 1
+        assert not Session.objects.exists()
+
+    def test_a_disconnect_that_is_tried_again_still_has_it(self) -> None:
+        @channel_session
+        def later(message: Message) -> None:
+            raise ConsumeLater
+
+        routing = [route("websocket.connect", name_it), route("websocket.disconnect", later)]
+        socket = Socket([*routing, route("websocket.receive", say_it)])
+        socket.connect()
+        socket.disconnect()
+        assert socket.receive() == [{"text": "Ada"}]
+
     @pytest.mark.parametrize("ending", [DenyConnection, ConsumeLater])
     def test_a_socket_that_is_refused_or_tried_again_leaves_none(
         self, ending: type[Exception]

@@ -7,6 +7,7 @@ from busway.app.exceptions import (
     CloseConnection,
     ConsumeLater,
     DenyConnection,
+    PartlyFailed,
     RequestAborted,
     RequestTimeout,
     ResponseLater,
@@ -48,6 +49,10 @@ def ending_of(error: BaseException, message: Message, consumer: str) -> Ending:
     if isinstance(error, RequestTimeout):
         logger.warning("%s: %s", describe(message, consumer), error)
         return Ending(_reply(message, plain_response(408, "The request took too long.")))
+    if isinstance(error, PartlyFailed):
+        for name, failed in error.failures:
+            logger.error("%s failed", describe(message, name), exc_info=failed)
+        return Ending(failure(message), keeps=True)
     if isinstance(error, ConsumeLater):
         logger.error("%s failed: given up after %d tries", describe(message, consumer), MAX_TRIES)
     else:

@@ -8,9 +8,12 @@ BuswayError
 │   ├── ResponseLater      this message gets its answer later, from elsewhere
 │   ├── DenyConnection     refuse this WebSocket
 │   └── CloseConnection    close this WebSocket, with a code and a reason
+├── PartlyFailed           some of those it called failed; what the others sent is sent
 ├── RequestTimeout         the client stopped sending its request: answered with 408
 └── RequestAborted         the client is gone, or given up: nothing more is answered
 """
+
+from collections.abc import Sequence
 
 from busway.bus.errors import BuswayError, ConfigurationError, UsageError
 
@@ -72,6 +75,20 @@ class CloseConnection(ConsumerEnding):
 
 WebsocketCloseException = CloseConnection
 """The name of `CloseConnection` in the first generation of Channels."""
+
+
+class PartlyFailed(BuswayError):
+    """Some of the consumers that this one called failed; what it has sent so far is sent.
+
+    `failures` are their names, and what they raised. Each is logged; the message counts as failed.
+    """
+
+    def __init__(self, failures: Sequence[tuple[str, Exception]]) -> None:
+        super().__init__(failures)
+        self.failures = failures
+
+    def __str__(self) -> str:
+        return "; ".join(f"{name} failed: {error!r}" for name, error in self.failures)
 
 
 class RequestTimeout(BuswayError):

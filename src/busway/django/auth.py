@@ -6,7 +6,7 @@ whose password was changed, is an `AnonymousUser` from the next message on.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import auth
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
@@ -20,6 +20,7 @@ from busway.app.message import Message
 from busway.bus.errors import UsageError
 from busway.django.requests import AsgiRequest
 from busway.django.scopes import Consumer, Scope, scoped
+from busway.django.session_stores import ChannelSession
 from busway.django.sessions import (
     channel_and_http_session,
     channel_session,
@@ -171,10 +172,41 @@ class _Loader:
         return self._user
 
     def _request(self) -> HttpRequest:
-        request = HttpRequest()
-        if self._session is not None:
+        request: Any = HttpRequest()
+        if isinstance(self._session, ChannelSession):
             request.session = self._session
-        return request
+        elif self._session is not None:
+            request.session = _BrowserSession(self._session)
+        return cast("HttpRequest", request)
+
+
+class _BrowserSession:
+    """An HTTP session as Django sees it when it looks for the user.
+
+    When SECRET_KEY is new, Django gives the session another key and a new hash. A consumer
+    cannot send the cookie, so the browser would be logged out: that is left to views.
+    """
+
+    def __init__(self, session: SessionBase) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._session[name]
+
+    def cycle_key(self) -> None:
+        """Keep the key."""
+
+    async def acycle_key(self) -> None:
+        """Keep the key."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Keep the hash, from which views know that a new key is due."""
+
+    async def aset(self, name: str, value: Any) -> None:
+        """Keep the hash."""
 
 
 class _UserScope(Scope):

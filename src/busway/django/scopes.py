@@ -1,7 +1,8 @@
 """Decorators that do something before and after a consumer, sync or async."""
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -41,6 +42,83 @@ class Scope(ABC):  # noqa: B024  (nothing has to be overridden)
         """Do `close`."""
         self.close(ending)
 
+    def fail(self) -> None:  # noqa: B027
+        """Clean up, after the consumer or `close` failed; not after `ConsumeLater`."""
+
+    async def afail(self) -> None:
+        """Do `fail`."""
+        self.fail()
+
+
+class SharedScope(Scope):
+    """For a consumer that hands one message to several: what they open stays open to its end.
+
+    So what one has put into a session is there for the next, and is stored or deleted once.
+    """
+
+    def __init__(self, message: Message) -> None:
+        """Take the message."""
+        super().__init__(message)
+        self._kept: list[Scope] = []
+
+    def keep(self, scope: Scope) -> None:
+        """Close `scope`, which is open, with this one."""
+        self._kept.append(scope)
+        _open_on(self.message).append(scope)
+
+    def close(self, ending: ConsumerEnding | None) -> None:
+        """Close what is kept, the innermost first."""
+        for scope in self._released():
+            scope.close(ending)
+
+    async def aclose(self, ending: ConsumerEnding | None) -> None:
+        """Do `close`."""
+        for scope in self._released():
+            await scope.aclose(ending)
+
+    def fail(self) -> None:
+        """Do it for what is kept, and is not closed."""
+        for scope in self._released():
+            scope.fail()
+
+    async def afail(self) -> None:
+        """Do `fail`."""
+        for scope in self._released():
+            await scope.afail()
+
+    def _released(self) -> Iterator[Scope]:
+        while self._kept:
+            scope = self._kept[-1]
+            yield scope
+            self._kept.pop()
+            _open_on(self.message).remove(scope)
+
+
+def is_open(message: Message, *kinds: type[Scope]) -> bool:
+    """Say whether a scope of one of these kinds is open around the consumer of `message`."""
+    return any(isinstance(scope, kinds) for scope in _open_on(message))
+
+
+def _open_on(message: Message) -> list[Scope]:
+    """Return the scopes that are open, the outermost first."""
+    scopes: list[Scope] = vars(message).setdefault("open_scopes", [])
+    return scopes
+
+
+def _sharer(message: Message) -> SharedScope | None:
+    found = (scope for scope in reversed(_open_on(message)) if isinstance(scope, SharedScope))
+    return next(found, None)
+
+
+@contextmanager
+def _opened(scope: Scope) -> Iterator[None]:
+    scopes = _open_on(scope.message)
+    scopes.append(scope)
+    try:
+        yield
+    finally:
+        scopes.remove(scope)
+
 
 _Begin = Callable[[Message], Scope | None]
 
@@ -64,43 +142,75 @@ def scoped(begin: _Begin, consumer: Consumer) -> Consumer:
 def _sync_scoped(begin: _Begin, consumer: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(consumer)
     def consume(*args: Any, **kwargs: Any) -> Any:
-        scope = begin(_message_of(args, kwargs))
+        message = _message_of(args, kwargs)
+        scope = begin(message)
         if scope is None:
             return consumer(*args, **kwargs)
         if not scope.open():
             return None
-        try:
-            returned = consumer(*args, **kwargs)
-        except ConsumeLater:
-            raise
-        except ConsumerEnding as ending:
-            scope.close(ending)
-            raise
-        scope.close(None)
-        return returned
+        sharer = _sharer(message)
+        if sharer is not None:
+            sharer.keep(scope)
+            return consumer(*args, **kwargs)
+        with _opened(scope):
+            try:
+                return _concluded(scope, consumer, args, kwargs)
+            except ConsumerEnding:
+                raise
+            except Exception:
+                scope.fail()
+                raise
 
     return consume
+
+
+def _concluded(scope: Scope, consumer: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    try:
+        returned = consumer(*args, **kwargs)
+    except ConsumeLater:
+        raise
+    except ConsumerEnding as ending:
+        scope.close(ending)
+        raise
+    scope.close(None)
+    return returned
 
 
 def _async_scoped(begin: _Begin, consumer: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(consumer)
     async def consume(*args: Any, **kwargs: Any) -> Any:
-        scope = begin(_message_of(args, kwargs))
+        message = _message_of(args, kwargs)
+        scope = begin(message)
         if scope is None:
             return await consumer(*args, **kwargs)
         if not await scope.aopen():
             return None
-        try:
-            returned = await consumer(*args, **kwargs)
-        except ConsumeLater:
-            raise
-        except ConsumerEnding as ending:
-            await scope.aclose(ending)
-            raise
-        await scope.aclose(None)
-        return returned
+        sharer = _sharer(message)
+        if sharer is not None:
+            sharer.keep(scope)
+            return await consumer(*args, **kwargs)
+        with _opened(scope):
+            try:
+                return await _aconcluded(scope, consumer, args, kwargs)
+            except ConsumerEnding:
+                raise
+            except Exception:
+                await scope.afail()
+                raise
 
     return consume
+
+
+async def _aconcluded(scope: Scope, consumer: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    try:
+        returned = await consumer(*args, **kwargs)
+    except ConsumeLater:
+        raise
+    except ConsumerEnding as ending:
+        await scope.aclose(ending)
+        raise
+    await scope.aclose(None)
+    return returned
 
 
 def _message_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Message:

@@ -19,7 +19,7 @@ from busway.app.exceptions import CloseConnection, ConsumerEnding, DenyConnectio
 from busway.app.message import Message
 from busway.bus.errors import UsageError
 from busway.bus.layer import Send
-from busway.django.scopes import Consumer, Scope, scoped
+from busway.django.scopes import Consumer, Scope, is_open, scoped
 from busway.django.session_stores import (
     asave,
     http_session_for,
@@ -42,8 +42,8 @@ _LAST = frozenset({"websocket.disconnect", "http.disconnect"})
 def channel_session(consumer: Consumer) -> Consumer:
     """Give messages a `channel_session`: what is put there at connect is there for every frame.
 
-    It is deleted after the consumer of `websocket.disconnect`, so decorate that one too. Raises
-    `NoReplyChannel` for a message that names no reply channel.
+    It is deleted after the consumer of `websocket.disconnect`, also if that fails, so decorate
+    that one too. Raises `NoReplyChannel` for a message that names no reply channel.
     """
     return scoped(_begin_channel, consumer)
 
@@ -78,7 +78,9 @@ def optional_http_session(consumer: Consumer) -> Consumer:
 class _ChannelScope(Scope):
     def __init__(self, message: Message) -> None:
         super().__init__(message)
-        self._session = session_for_reply_channel(message.reply_to())
+        # A consumer may call several that are decorated, one after the other.
+        known = vars(message).get("channel_session")
+        self._session = known or session_for_reply_channel(message.reply_to())
         message.channel_session = self._session
 
     async def aopen(self) -> bool:
@@ -97,6 +99,14 @@ class _ChannelScope(Scope):
         elif not _is_denied(self.message, ending):
             await asave(self._session)
 
+    def fail(self) -> None:
+        if self.message.channel_name in _LAST:  # no other message will come to delete it
+            self._session.delete()
+
+    async def afail(self) -> None:
+        if self.message.channel_name in _LAST:
+            await self._session.adelete()
+
 
 class _HttpScope(Scope):
     def __init__(self, message: Message) -> None:
@@ -107,7 +117,8 @@ class _HttpScope(Scope):
                 "its HTTP session is; decorate all consumers of the socket, from "
                 "websocket.connect on, with channel_and_http_session"
             )
-        self._session = message.http_session = http_session_for(_key_of(message))
+        known = vars(message).get("http_session")
+        self._session = message.http_session = known or http_session_for(_key_of(message))
 
     async def aopen(self) -> bool:
         await self._session.aget("")
@@ -159,11 +170,11 @@ class _KeptHttpScope(Scope):
 
 
 def _begin_channel(message: Message) -> Scope | None:
-    return None if "channel_session" in vars(message) else _ChannelScope(message)
+    return None if is_open(message, _ChannelScope) else _ChannelScope(message)
 
 
 def _begin_http(message: Message) -> Scope | None:
-    return None if "http_session" in vars(message) else _HttpScope(message)
+    return None if is_open(message, _HttpScope, _KeptHttpScope) else _HttpScope(message)
 
 
 def _is_denied(message: Message, ending: ConsumerEnding | None) -> bool:

@@ -19,7 +19,8 @@ from busway.django.generic.sockets import (
     JsonWebsocketConsumer,
     SocketOptions,
 )
-from busway.django.generic.streams import Stream, streams_of, unpack
+from busway.django.generic.streams import Stream, StreamErrors, streams_of, unpack
+from busway.django.scopes import SharedScope, scoped
 
 
 class Streams(SocketOptions):
@@ -41,6 +42,10 @@ class Streams(SocketOptions):
         if any(stream.is_ordered for stream in cls._streams.values()):
             cls.enforces_ordering = True
         return super().as_consumer()
+
+    @classmethod
+    def _with_session(cls, consume: Consume) -> Consume:
+        return super()._with_session(scoped(SharedScope, consume))
 
     def multiplexer(self, stream: str) -> WebsocketMultiplexer:
         """Return what sends to this socket on `stream`."""
@@ -94,14 +99,12 @@ class WebsocketDemultiplexer(Streams, JsonWebsocketConsumer):
             stream.consume(message, multiplexer=self.multiplexer(name), **kwargs)
 
     def disconnect(self, message: Message, *args: Any, **kwargs: Any) -> None:
-        """Tell all consumers, the others too when one raises."""
-        errors: list[Exception] = []
+        """Tell all consumers, the others too when one raises; what those sent is sent."""
+        errors = StreamErrors(message)
         for name, stream in self._wanting(message):
-            try:
+            with errors.collected(stream):
                 stream.consume(message, multiplexer=self.multiplexer(name), **kwargs)
-            except Exception as error:  # noqa: BLE001
-                errors.append(error)
-        raise_all(errors)
+        errors.throw()
 
     def send(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: raises `SendNotAvailableOnDemultiplexer`."""
@@ -147,14 +150,12 @@ class AsyncWebsocketDemultiplexer(Streams, AsyncJsonWebsocketConsumer):
             await stream.consume(message, multiplexer=self.multiplexer(name), **kwargs)
 
     async def disconnect(self, message: Message, *args: Any, **kwargs: Any) -> None:
-        """Tell all consumers, the others too when one raises."""
-        errors: list[Exception] = []
+        """Tell all consumers, the others too when one raises; what those sent is sent."""
+        errors = StreamErrors(message)
         for name, stream in self._wanting(message):
-            try:
+            with errors.collected(stream):
                 await stream.consume(message, multiplexer=self.multiplexer(name), **kwargs)
-            except Exception as error:  # noqa: BLE001
-                errors.append(error)
-        raise_all(errors)
+        errors.throw()
 
     async def send(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: raises `SendNotAvailableOnDemultiplexer`."""
@@ -164,11 +165,3 @@ class AsyncWebsocketDemultiplexer(Streams, AsyncJsonWebsocketConsumer):
     async def group_send(cls, *_: Any, **__: Any) -> NoReturn:
         """Refuse: raises `SendNotAvailableOnDemultiplexer`."""
         raise SendNotAvailableOnDemultiplexer
-
-
-def raise_all(errors: list[Exception]) -> None:
-    """Raise what is in `errors`: the one, or all as a group; nothing when there are none."""
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise ExceptionGroup("several streams failed", errors)

@@ -1,8 +1,11 @@
 """The consumers of a socket's streams, found and checked once for each class."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
+from busway.app.context import held_by
+from busway.app.exceptions import ConsumerEnding, PartlyFailed
 from busway.app.loading import load
 from busway.app.message import Message
 from busway.app.targets import Consumer, is_consumer_class, target_of
@@ -24,10 +27,42 @@ class Stream(NamedTuple):
     channels: Collection[str] | None
     """The channels that it wants to see; None: all."""
     is_ordered: bool
+    name: str
+    """The consumer's, for people to read."""
 
     def wants(self, message: Message) -> bool:
         """Tell whether `message` is for it."""
         return self.channels is None or message.channel_name in self.channels
+
+
+class StreamErrors:
+    """What the streams of a socket raised for one message that all of them get."""
+
+    def __init__(self, message: Message) -> None:
+        """Take the message."""
+        self._held = held_by(message.channel_layer)
+        self._failures: list[tuple[str, Exception]] = []
+        self._endings: list[ConsumerEnding] = []
+
+    @contextmanager
+    def collected(self, stream: Stream) -> Iterator[None]:
+        """Keep what `stream` raises for later; what it has sent is dropped if it fails."""
+        start = 0 if self._held is None else len(self._held)
+        try:
+            yield
+        except ConsumerEnding as ending:
+            self._endings.append(ending)
+        except Exception as error:  # noqa: BLE001
+            self._failures.append((stream.name, error))
+            if self._held is not None:
+                del self._held[start:]
+
+    def throw(self) -> None:
+        """Raise `PartlyFailed` if streams failed, or else the first decision to end, if any."""
+        if self._failures:
+            raise PartlyFailed(self._failures) from self._failures[0][1]
+        if self._endings:
+            raise self._endings[0]
 
 
 class OnStream:
@@ -102,4 +137,4 @@ def _stream(where: str, consumer: Consumer, *, is_async: bool) -> Stream:
             f"{where}, {target.name}, is {kinds[1]}; the streams of one socket are all {kinds[0]}: "
             f"use {'AsyncWebsocketDemultiplexer' if not is_async else 'WebsocketDemultiplexer'}"
         )
-    return Stream(target.consumer, channels, target.is_ordered)
+    return Stream(target.consumer, channels, target.is_ordered, target.name)
