@@ -168,7 +168,7 @@ def test_the_list_follows_the_admin_and_other_pages(visit: Visit, url: str) -> N
     expect(page.get_by_label("Feed the dog")).to_be_checked()
     expect(task).to_have_count(0)
     admin.get_by_role("link", name="Feed the dog").first.click()
-    admin.get_by_role("link", name="Delete").click()
+    admin.locator(".deletelink").click()
     admin.get_by_role("button", name="Yes").click()
     for each in (page, other):
         expect(each.locator("#tasks li")).to_have_count(3)
