@@ -434,6 +434,23 @@ def test_clients_create_update_and_delete(ask: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("pk", [{"evil": 1}, 7, "7", []])
+def test_clients_cannot_choose_the_key_that_permission_to_create_is_asked_for(
+    ask: Any, pk: Any
+) -> None:
+    Open.asked.clear()
+    assert ask(action="create", pk=pk, data={"title": "a"}) == []
+    assert Open.asked == [("AnonymousUser", "create", None)]
+
+
+def test_nor_can_a_subclass_that_reads_messages_itself(define: Define) -> None:
+    binding = define(Open)()
+    binding.user = "somebody"
+    Open.asked.clear()
+    binding.run_action(CREATE, 7, {"title": "a"})
+    assert Open.asked == [("somebody", "create", None)]
+
+
 def test_fields_that_are_not_listed_are_not_set(ask: Any) -> None:
     hostile = {"title": "a", "secret": "x", "id": 7, "pk": 7, "section": "x"}
     ask(action="create", data=hostile)

@@ -61,7 +61,8 @@ class WebsocketBinding(Binding):
     def deserialize(self, message: Message) -> tuple[str, Any, dict[str, Any]]:
         """Return the action, the primary key as the model has it, and the data of a frame.
 
-        Raises `ValidationError` when it is of another form.
+        The key is None unless the action is an update or a delete. Raises `ValidationError` when
+        the frame is of another form.
         """
         try:
             body = decode_json(message.get("text") or "")
@@ -73,9 +74,7 @@ class WebsocketBinding(Binding):
         data = body.get("data")
         if not isinstance(data, dict | None):
             raise ValidationError("expected the data as an object of field → value")
-        pk = body.get("pk")
-        if action in (UPDATE, DELETE):
-            pk = self._parse_pk(pk)
+        pk = self._parse_pk(body.get("pk")) if action in (UPDATE, DELETE) else None
         return action, pk, data or {}
 
     def create(self, data: Any) -> None:
