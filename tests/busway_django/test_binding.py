@@ -25,7 +25,7 @@ from busway.django.generic.websockets import (
     WebsocketMultiplexer,
 )
 from busway_django.consuming import REPLY, Consumption, contents
-from busway_django.project.models import Article, Draft, Place, Review, Tag
+from busway_django.project.models import Article, Draft, Lesson, Place, Review, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -518,6 +518,49 @@ def test_what_a_form_would_not_take_is_rejected(
     answer = ask(binding, action="create", data=data)
     assert answer == [{"action": "rejected", "error": "ValidationError"}]
     assert not Article.objects.exists()
+
+
+REJECTED = [{"action": "rejected", "error": "ValidationError"}]
+
+
+@pytest.fixture
+def lessons(define: Define) -> Any:
+    """Return a binding of lessons that lets everybody do everything."""
+    return define(Open, model=Lesson, fields=["course", "number", "remark", "details", "topics"])
+
+
+@pytest.fixture
+def lesson() -> Lesson:
+    """Return the first lesson of a course, with a topic."""
+    lesson = Lesson.objects.create(course="a", number=1)
+    lesson.topics.add(Tag.objects.create(name="public"))
+    return lesson
+
+
+def test_a_relation_takes_only_what_its_choice_is_limited_to(
+    ask: Any, lessons: Any, lesson: Lesson
+) -> None:
+    public, internal = lesson.topics.get().pk, Tag.objects.create(name="internal").pk
+    for topics in ([internal], [public, internal]):
+        data = {"course": "b", "number": 1, "topics": topics}
+        assert ask(lessons, action="create", data=data) == REJECTED
+        assert ask(lessons, action="update", pk=lesson.pk, data={"topics": topics}) == REJECTED
+    assert [topic.pk for topic in lesson.topics.all()] == [public]
+    data = {"course": "b", "number": 1, "topics": [public, str(public)]}
+    assert ask(lessons, action="create", data=data) == []
+    assert Lesson.objects.count() == 2
+
+
+@pytest.mark.parametrize("given", [{"topics": []}, {}])
+def test_a_relation_that_a_form_requires_is_required(
+    ask: Any, lessons: Any, lesson: Lesson, given: dict[str, Any]
+) -> None:
+    data = {"course": "b", "number": 1, **given}
+    assert ask(lessons, action="create", data=data) == REJECTED
+    expected = REJECTED if given else []  # an update need not have everything
+    assert ask(lessons, action="update", pk=lesson.pk, data=given) == expected
+    assert lesson.topics.count() == 1
+    assert Lesson.objects.count() == 1
 
 
 @pytest.mark.parametrize(

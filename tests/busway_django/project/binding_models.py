@@ -71,6 +71,20 @@ class Place(models.Model):
         app_label = "project"
 
 
+class Lesson(models.Model):
+    """Something with fields that depend on each other, and a choice that is limited."""
+
+    course = models.CharField(max_length=20)
+    number = models.IntegerField()
+    remark = models.TextField(blank=True)
+    details = models.JSONField(default=dict, blank=True)
+    topics = models.ManyToManyField(Tag, limit_choices_to={"name__startswith": "public"})
+
+    class Meta:
+        app_label = "project"
+        unique_together = (("course", "number"),)
+
+
 class PlaceBinding(WebsocketBinding):
     """A binding that is defined before the models are ready."""
 

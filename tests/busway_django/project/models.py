@@ -2,9 +2,9 @@
 
 from django.db import models
 
-from busway_django.project.binding_models import Article, Draft, Place, Review, Tag
+from busway_django.project.binding_models import Article, Draft, Lesson, Place, Review, Tag
 
-__all__ = ["Article", "Draft", "Note", "Place", "Review", "Tag"]
+__all__ = ["Article", "Draft", "Lesson", "Note", "Place", "Review", "Tag"]
 
 
 class Note(models.Model):

@@ -74,6 +74,11 @@ def is_many(field: Field) -> bool:
     return isinstance(field, models.ManyToManyField)
 
 
+def is_required_many(field: Field) -> bool:
+    """Tell whether it is a many-to-many relation that has to have something."""
+    return is_many(field) and not field.blank
+
+
 def writable(fields: Mapping[str, Field]) -> dict[str, Field]:
     """Return those that clients may set: not files, nor what `editable=False` or Django sets."""
     return {
@@ -105,15 +110,19 @@ def _is_plain(value: Any) -> bool:
     return is_protected_type(value)
 
 
-def _related(field: Field, value: Any) -> list[Any]:
+def _related(field: Any, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ValidationError("expected a list of primary keys")
-    target: Any = field.related_model
+    if not value and not field.blank:
+        raise ValidationError("expected at least one primary key")
+    target = field.related_model
     pks = {target._meta.pk.to_python(pk) for pk in value}
-    found = list(target._default_manager.filter(pk__in=pks).values_list("pk", flat=True))
+    rows = target._default_manager.filter(pk__in=pks)
+    rows = rows.complex_filter(field.get_limit_choices_to())
+    found = {*rows.values_list("pk", flat=True)}  # a limit that joins has some twice
     if len(found) < len(pks):
-        raise ValidationError("some of these are not there")
-    return found
+        raise ValidationError("some of these are not there to choose from")
+    return [*found]
 
 
 def _is_list_of_names(given: object) -> bool:

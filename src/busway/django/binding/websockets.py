@@ -16,7 +16,7 @@ from busway.app.message import Message
 from busway.bus.errors import ConfigurationError
 from busway.django.binding.actions import DELETE, UPDATE
 from busway.django.binding.base import Binding
-from busway.django.binding.fields import parse, value_of, writable
+from busway.django.binding.fields import is_required_many, parse, value_of, writable
 
 
 class WebsocketBinding(Binding):
@@ -102,6 +102,10 @@ class WebsocketBinding(Binding):
 
     def _save(self, instance: models.Model, data: dict[str, Any], checked: set[str]) -> None:
         fields = writable(self.data_fields)
+        # A relation to many is no column: nothing but this finds that a required one is not given.
+        for name in checked & fields.keys():
+            if name not in data and is_required_many(fields[name]):
+                raise ValidationError({name: "expected a list of primary keys"})
         values = {name: parse(field, data[name]) for name, field in fields.items() if name in data}
         many = {name: values.pop(name) for name in [*values] if fields[name].many_to_many}
         for name, value in values.items():
