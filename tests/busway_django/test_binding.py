@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from django.core.management import call_command
 from django.db import transaction
-from django.db.models.signals import post_save
+from django.db.models.signals import post_save, pre_save
 
 from busway.app.message import Message
 from busway.bus.errors import ConfigurationError, UsageError
@@ -561,6 +561,62 @@ def test_a_relation_that_a_form_requires_is_required(
     assert ask(lessons, action="update", pk=lesson.pk, data=given) == expected
     assert lesson.topics.count() == 1
     assert Lesson.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"remark": None},
+        {"remark": "a\0b"},
+        {"details": {"x": ["a\0b"]}},
+        {"details": {"a\0b": 1}},
+        {"topics": None},
+        {"topics": ["1\0"]},
+    ],
+)
+def test_what_a_database_would_not_take_is_rejected(
+    ask: Any, lessons: Any, lesson: Lesson, data: dict[str, Any]
+) -> None:
+    assert ask(lessons, action="update", pk=lesson.pk, data=data) == REJECTED
+    given = {"course": "b", "number": 1, "topics": [lesson.topics.get().pk], **data}
+    assert ask(lessons, action="create", data=given) == REJECTED
+    assert Lesson.objects.count() == 1
+
+
+def test_a_key_with_a_nul_character_is_rejected(ask: Any, define: Define) -> None:
+    binding = define(Open, model=Place, fields=["label"])
+    assert ask(binding, action="delete", pk="a\0b") == REJECTED
+
+
+def test_an_update_of_half_of_what_is_unique_together_is_rejected(
+    ask: Any, lessons: Any, lesson: Lesson
+) -> None:
+    other = Lesson.objects.create(course="a", number=2)
+    assert ask(lessons, action="update", pk=other.pk, data={"number": 1}) == REJECTED
+    assert ask(lessons, action="update", pk=other.pk, data={"number": 3}) == []
+    assert sorted(Lesson.objects.values_list("number", flat=True)) == [1, 3]
+
+
+def test_a_conflict_with_what_another_has_just_stored_is_rejected(
+    ask: Any, lessons: Any, lesson: Lesson
+) -> None:
+    def be_faster(instance: Lesson, **_: Any) -> None:
+        if instance.remark:
+            Lesson.objects.create(course=instance.course, number=instance.number)
+
+    data = {"course": "b", "number": 1, "remark": "x", "topics": [lesson.topics.get().pk]}
+    pre_save.connect(be_faster, sender=Lesson)
+    try:
+        assert ask(lessons, action="create", data=data) == REJECTED
+    finally:
+        pre_save.disconnect(be_faster, sender=Lesson)
+    assert ask(lessons, action="create", data=data) == []
+
+
+def test_a_delete_of_what_is_protected_is_rejected(ask: Any, lessons: Any, lesson: Lesson) -> None:
+    Lesson.objects.create(course="a", number=2, after=lesson)
+    assert ask(lessons, action="delete", pk=lesson.pk) == REJECTED
+    assert Lesson.objects.count() == 2
 
 
 @pytest.mark.parametrize(

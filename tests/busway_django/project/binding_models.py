@@ -78,6 +78,7 @@ class Lesson(models.Model):
     number = models.IntegerField()
     remark = models.TextField(blank=True)
     details = models.JSONField(default=dict, blank=True)
+    after = models.ForeignKey("self", models.PROTECT, null=True)
     topics = models.ManyToManyField(Tag, limit_choices_to={"name__startswith": "public"})
 
     class Meta:

@@ -96,18 +96,36 @@ def parse(field: Field, value: Any) -> Any:
     For a relation that is a primary key, or a list of them. Raises `ValidationError`.
     """
     try:
-        if is_many(field):
-            return _related(field, value)
-        return field.to_python(value)
+        if _has_nul(value):
+            raise ValidationError("NUL characters are not allowed")  # noqa: TRY301
+        parsed = _related(field, value) if is_many(field) else field.to_python(value)
+        if parsed is None and not field.null:
+            # A field that may be blank is not cleaned when it is: the database would refuse it.
+            raise ValidationError("null is not allowed")  # noqa: TRY301
     except ValidationError as error:
         raise ValidationError({field.name: error}) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ValidationError({field.name: f"this is no value for it: {error}"}) from None
+    return parsed
 
 
 def _is_plain(value: Any) -> bool:
     """Tell whether Django's encoder writes `value` itself, as numbers and dates."""
     return is_protected_type(value)
+
+
+def _has_nul(value: Any) -> bool:
+    """Tell whether JSON has a NUL character anywhere: PostgreSQL stores none."""
+    waiting = [value]
+    while waiting:  # not recursive: a client decides how deep it is
+        match waiting.pop():
+            case str(text) if "\0" in text:
+                return True
+            case list(items):
+                waiting += items
+            case dict(items):
+                waiting += (*items, *items.values())
+    return False
 
 
 def _related(field: Any, value: Any) -> list[Any]:

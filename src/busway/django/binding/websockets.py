@@ -3,13 +3,14 @@
 The payload is `{"action": …, "pk": …, "data": {…}, "model": …}`, in both directions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from json import JSONEncoder
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models, router, transaction
+from django.db import IntegrityError, models, router, transaction
 
 from busway.app.frames import decode_json
 from busway.app.message import Message
@@ -92,8 +93,9 @@ class WebsocketBinding(Binding):
         self._save(self.model._default_manager.get(pk=pk), data, {*data})
 
     def delete(self, pk: Any) -> None:
-        """Delete an instance, if it is there."""
-        self.model._default_manager.filter(pk=pk).delete()
+        """Delete an instance, if it is there. Raises `ValidationError` when it is protected."""
+        with _no_conflict(self.model):
+            self.model._default_manager.filter(pk=pk).delete()
 
     def _parse_pk(self, pk: Any) -> Any:
         if pk is None:
@@ -111,11 +113,32 @@ class WebsocketBinding(Binding):
         for name, value in values.items():
             setattr(instance, fields[name].attname, value)
         checked &= fields.keys()
-        instance.full_clean(exclude={field.name for field in instance._meta.fields} - checked)
-        with transaction.atomic(router.db_for_write(type(instance), instance=instance)):
+        _clean(instance, {field.name for field in instance._meta.fields} - checked)
+        with _no_conflict(type(instance), instance=instance):
             instance.save()
             for name, pks in many.items():
                 getattr(instance, name).set(pks)
+
+
+def _clean(instance: models.Model, exclude: set[str]) -> None:
+    """Clean `instance` but for `exclude`: names of fields. Raises `ValidationError`."""
+    if instance._state.adding:
+        instance.full_clean(exclude)
+        return
+    instance.full_clean(exclude, validate_unique=False, validate_constraints=False)
+    # A field that is changed has to fit those that are not, and they are stored as they are here.
+    instance.validate_unique()
+    instance.validate_constraints()
+
+
+@contextmanager
+def _no_conflict(model: type[models.Model], **hints: Any) -> Iterator[None]:
+    """Change the database of `model` in a transaction; raises `ValidationError` for conflicts."""
+    try:
+        with transaction.atomic(router.db_for_write(model, **hints)):
+            yield
+    except IntegrityError as error:
+        raise ValidationError("this conflicts with what is stored") from error
 
 
 class WebsocketBindingWithMembers(WebsocketBinding):
