@@ -3,6 +3,7 @@
 import datetime
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -216,6 +217,23 @@ def test_a_layer_that_fails_does_not_fail_the_change(
     assert Article.objects.create(title="a").pk is not None
     assert "ArticleBinding could not tell all of a change" in caplog.text
     channel_layers.set("default", MemoryChannelLayer())
+
+
+def test_a_change_that_is_too_large_to_tell_does_not_fail_its_maker(
+    define: Define, caplog: pytest.LogCaptureFixture
+) -> None:
+    define(group_names=for_all, fields=["details"])
+
+    def save(message: Message) -> None:
+        Article.objects.create(title="a", details={"x": "y" * 2000})
+        Group("all").send({"text": "{}"})
+
+    with closing(MemoryChannelLayer(message_size=1000)) as small:
+        channel_layers.set("default", small)
+        (sent,) = Consumption(small, [route("work", save)])("work")
+    assert contents([sent]) == [{}]
+    assert "ArticleBinding could not tell all of a change" in caplog.text
+    assert "the limit is 1000" in caplog.text
 
 
 def test_changes_within_changes_keep_their_own_groups(define: Define, told: Told) -> None:

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 from django.db import models, transaction
 
+from busway.bus.codec import encode_message
 from busway.bus.errors import BuswayError, UsageError
 from busway.bus.names import check_group
 from busway.django.binding.actions import CREATE, DELETE, UPDATE
 from busway.django.binding.before import recall, remember, stored
 from busway.django.channels import Group
-from busway.django.layers import DEFAULT_CHANNEL_LAYER
+from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
 
 logger = logging.getLogger("busway.django")
 
@@ -63,6 +64,9 @@ class Outbound:
 
         def tell() -> None:
             try:
+                # In a consumer it is held: it would fail with all that the consumer does.
+                limit = channel_layers[self.layer_alias].message_size
+                encode_message(message, names[0], limit)
                 for name in names:
                     Group(name, self.layer_alias).send(message)
             except BuswayError as error:
