@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import pytest
 from django.core.management import call_command
 from django.db import transaction
-from django.db.models.signals import post_save, pre_save
+from django.db.models import F
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 
 from busway.app.message import Message
 from busway.bus.errors import ConfigurationError, UsageError
@@ -26,7 +27,16 @@ from busway.django.generic.websockets import (
     WebsocketMultiplexer,
 )
 from busway_django.consuming import REPLY, Consumption, contents
-from busway_django.project.models import Article, Draft, Lesson, Place, Review, Tag
+from busway_django.project.models import (
+    Article,
+    CastleMuseum,
+    Draft,
+    Lesson,
+    Museum,
+    Place,
+    Review,
+    Tag,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -121,6 +131,61 @@ def test_the_groups_before_are_those_of_what_is_stored(define: Define, told: Tol
     Article(pk=pk, title="a", section="sports").save()  # never loaded
     assert told("news") == [(DELETE, pk)]
     assert told("sports") == [(CREATE, pk)]
+
+
+def test_what_is_not_saved_is_not_told(define: Define, told: Told) -> None:
+    define(group_names=by_section)
+    article = Article.objects.create(title="a")
+    article.title, article.section = "b", "sports"
+    article.save(update_fields=["title"])
+    assert told("news") == [(CREATE, article.pk), (UPDATE, article.pk)]
+    assert told("sports") == []
+
+
+def test_what_the_database_computes_is_told_as_it_is_stored(
+    define: Define, layer: ChannelLayer
+) -> None:
+    define(group_names=for_all, fields=["rating", "tags"])
+    layer.group_add("all", "test.all")
+    article = Article.objects.create(title="a")
+    layer.receive(["test.all"])
+    article.rating = F("rating") + 1
+    article.save()
+    article.tags.add(Tag.objects.create(name="x"))
+    article.delete()
+    ratings = []
+    while (message := layer.receive(["test.all"])[1]) is not None:
+        payload = json.loads(message["text"])["payload"]
+        ratings.append((payload["action"], payload["data"]["rating"]))
+    assert ratings == [(UPDATE, 1), (UPDATE, 1), (DELETE, 1)]
+
+
+def test_a_child_of_two_parents_has_the_key_of_the_one_that_is_bound(
+    define: Define, told: Told
+) -> None:
+    Museum.objects.create()
+    define(model=Museum, fields=["__all__"], group_names=for_all)
+    both = CastleMuseum.objects.create(label="a")
+    pk = both.museum_id
+    assert pk != both.pk
+    both.save()
+    both.delete()
+    assert told("all") == [(CREATE, pk), (UPDATE, pk), (DELETE, pk)]
+
+
+def test_signals_that_others_send_without_the_one_before_are_told(
+    define: Define, told: Told
+) -> None:
+    define(group_names=for_all)
+    article = Article.objects.create(title="a")
+    told("all")
+    given: dict[str, Any] = {"instance": article, "using": "default"}
+    post_save.send(Article, created=False, raw=False, update_fields=None, **given)
+    post_save.send(Article, created=True, **given)
+    post_delete.send(Article, origin=article, **given)
+    through = {"action": "post_add", "reverse": False, "model": Tag, "pk_set": {1}}
+    m2m_changed.send(Article.tags.through, **through, **given)
+    assert [action for action, _ in told("all")] == [UPDATE, CREATE, DELETE]
 
 
 def test_the_frame_holds_the_chosen_fields_as_json(define: Define, layer: ChannelLayer) -> None:

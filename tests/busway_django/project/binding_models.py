@@ -86,6 +86,33 @@ class Lesson(models.Model):
         unique_together = (("course", "number"),)
 
 
+class Castle(models.Model):
+    """One parent."""
+
+    castle_id: Any = models.AutoField(primary_key=True)
+
+    class Meta:
+        app_label = "project"
+
+
+class Museum(models.Model):
+    """Another, whose keys are not those of the first."""
+
+    museum_id: Any = models.AutoField(primary_key=True)
+
+    class Meta:
+        app_label = "project"
+
+
+class CastleMuseum(Castle, Museum):
+    """A child of two parents. Its key is that of the first."""
+
+    label = models.CharField(max_length=20)
+
+    class Meta:
+        app_label = "project"
+
+
 class PlaceBinding(WebsocketBinding):
     """A binding that is defined before the models are ready."""
 

@@ -44,7 +44,8 @@ class WebsocketBinding(Binding):
         """Return the payload that tells of `action`; an empty one is not sent."""
         return {
             "action": action,
-            "pk": instance.pk,
+            # Not `instance.pk`: a child of several parents has the key of the first.
+            "pk": getattr(instance, self.model._meta.pk.attname),
             "data": self.serialize_data(instance),
             "model": self.model_label,
         }
