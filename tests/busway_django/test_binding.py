@@ -3,13 +3,15 @@
 import datetime
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from typing import Any, ClassVar
 
 import pytest
 from django.core.management import call_command
 from django.db import transaction
-from django.db.models.signals import post_save
+from django.db.models import F
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 
 from busway.app.message import Message
 from busway.bus.errors import ConfigurationError, UsageError
@@ -25,7 +27,16 @@ from busway.django.generic.websockets import (
     WebsocketMultiplexer,
 )
 from busway_django.consuming import REPLY, Consumption, contents
-from busway_django.project.models import Article, Draft, Place, Review, Tag
+from busway_django.project.models import (
+    Article,
+    CastleMuseum,
+    Draft,
+    Lesson,
+    Museum,
+    Place,
+    Review,
+    Tag,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -122,6 +133,61 @@ def test_the_groups_before_are_those_of_what_is_stored(define: Define, told: Tol
     assert told("sports") == [(CREATE, pk)]
 
 
+def test_what_is_not_saved_is_not_told(define: Define, told: Told) -> None:
+    define(group_names=by_section)
+    article = Article.objects.create(title="a")
+    article.title, article.section = "b", "sports"
+    article.save(update_fields=["title"])
+    assert told("news") == [(CREATE, article.pk), (UPDATE, article.pk)]
+    assert told("sports") == []
+
+
+def test_what_the_database_computes_is_told_as_it_is_stored(
+    define: Define, layer: ChannelLayer
+) -> None:
+    define(group_names=for_all, fields=["rating", "tags"])
+    layer.group_add("all", "test.all")
+    article = Article.objects.create(title="a")
+    layer.receive(["test.all"])
+    article.rating = F("rating") + 1
+    article.save()
+    article.tags.add(Tag.objects.create(name="x"))
+    article.delete()
+    ratings = []
+    while (message := layer.receive(["test.all"])[1]) is not None:
+        payload = json.loads(message["text"])["payload"]
+        ratings.append((payload["action"], payload["data"]["rating"]))
+    assert ratings == [(UPDATE, 1), (UPDATE, 1), (DELETE, 1)]
+
+
+def test_a_child_of_two_parents_has_the_key_of_the_one_that_is_bound(
+    define: Define, told: Told
+) -> None:
+    Museum.objects.create()
+    define(model=Museum, fields=["__all__"], group_names=for_all)
+    both = CastleMuseum.objects.create(label="a")
+    pk = both.museum_id
+    assert pk != both.pk
+    both.save()
+    both.delete()
+    assert told("all") == [(CREATE, pk), (UPDATE, pk), (DELETE, pk)]
+
+
+def test_signals_that_others_send_without_the_one_before_are_told(
+    define: Define, told: Told
+) -> None:
+    define(group_names=for_all)
+    article = Article.objects.create(title="a")
+    told("all")
+    given: dict[str, Any] = {"instance": article, "using": "default"}
+    post_save.send(Article, created=False, raw=False, update_fields=None, **given)
+    post_save.send(Article, created=True, **given)
+    post_delete.send(Article, origin=article, **given)
+    through = {"action": "post_add", "reverse": False, "model": Tag, "pk_set": {1}}
+    m2m_changed.send(Article.tags.through, **through, **given)
+    assert [action for action, _ in told("all")] == [UPDATE, CREATE, DELETE]
+
+
 def test_the_frame_holds_the_chosen_fields_as_json(define: Define, layer: ChannelLayer) -> None:
     define(group_names=for_all, fields=None, exclude=["secret", "internal"])
     layer.group_add("all", "test.all")
@@ -216,6 +282,23 @@ def test_a_layer_that_fails_does_not_fail_the_change(
     assert Article.objects.create(title="a").pk is not None
     assert "ArticleBinding could not tell all of a change" in caplog.text
     channel_layers.set("default", MemoryChannelLayer())
+
+
+def test_a_change_that_is_too_large_to_tell_does_not_fail_its_maker(
+    define: Define, caplog: pytest.LogCaptureFixture
+) -> None:
+    define(group_names=for_all, fields=["details"])
+
+    def save(message: Message) -> None:
+        Article.objects.create(title="a", details={"x": "y" * 2000})
+        Group("all").send({"text": "{}"})
+
+    with closing(MemoryChannelLayer(message_size=1000)) as small:
+        channel_layers.set("default", small)
+        (sent,) = Consumption(small, [route("work", save)])("work")
+    assert contents([sent]) == [{}]
+    assert "ArticleBinding could not tell all of a change" in caplog.text
+    assert "the limit is 1000" in caplog.text
 
 
 def test_changes_within_changes_keep_their_own_groups(define: Define, told: Told) -> None:
@@ -434,6 +517,23 @@ def test_clients_create_update_and_delete(ask: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("pk", [{"evil": 1}, 7, "7", []])
+def test_clients_cannot_choose_the_key_that_permission_to_create_is_asked_for(
+    ask: Any, pk: Any
+) -> None:
+    Open.asked.clear()
+    assert ask(action="create", pk=pk, data={"title": "a"}) == []
+    assert Open.asked == [("AnonymousUser", "create", None)]
+
+
+def test_nor_can_a_subclass_that_reads_messages_itself(define: Define) -> None:
+    binding = define(Open)()
+    binding.user = "somebody"
+    Open.asked.clear()
+    binding.run_action(CREATE, 7, {"title": "a"})
+    assert Open.asked == [("somebody", "create", None)]
+
+
 def test_fields_that_are_not_listed_are_not_set(ask: Any) -> None:
     hostile = {"title": "a", "secret": "x", "id": 7, "pk": 7, "section": "x"}
     ask(action="create", data=hostile)
@@ -501,6 +601,105 @@ def test_what_a_form_would_not_take_is_rejected(
     answer = ask(binding, action="create", data=data)
     assert answer == [{"action": "rejected", "error": "ValidationError"}]
     assert not Article.objects.exists()
+
+
+REJECTED = [{"action": "rejected", "error": "ValidationError"}]
+
+
+@pytest.fixture
+def lessons(define: Define) -> Any:
+    """Return a binding of lessons that lets everybody do everything."""
+    return define(Open, model=Lesson, fields=["course", "number", "remark", "details", "topics"])
+
+
+@pytest.fixture
+def lesson() -> Lesson:
+    """Return the first lesson of a course, with a topic."""
+    lesson = Lesson.objects.create(course="a", number=1)
+    lesson.topics.add(Tag.objects.create(name="public"))
+    return lesson
+
+
+def test_a_relation_takes_only_what_its_choice_is_limited_to(
+    ask: Any, lessons: Any, lesson: Lesson
+) -> None:
+    public, internal = lesson.topics.get().pk, Tag.objects.create(name="internal").pk
+    for topics in ([internal], [public, internal]):
+        data = {"course": "b", "number": 1, "topics": topics}
+        assert ask(lessons, action="create", data=data) == REJECTED
+        assert ask(lessons, action="update", pk=lesson.pk, data={"topics": topics}) == REJECTED
+    assert [topic.pk for topic in lesson.topics.all()] == [public]
+    data = {"course": "b", "number": 1, "topics": [public, str(public)]}
+    assert ask(lessons, action="create", data=data) == []
+    assert Lesson.objects.count() == 2
+
+
+@pytest.mark.parametrize("given", [{"topics": []}, {}])
+def test_a_relation_that_a_form_requires_is_required(
+    ask: Any, lessons: Any, lesson: Lesson, given: dict[str, Any]
+) -> None:
+    data = {"course": "b", "number": 1, **given}
+    assert ask(lessons, action="create", data=data) == REJECTED
+    expected = REJECTED if given else []  # an update need not have everything
+    assert ask(lessons, action="update", pk=lesson.pk, data=given) == expected
+    assert lesson.topics.count() == 1
+    assert Lesson.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"remark": None},
+        {"remark": "a\0b"},
+        {"details": {"x": ["a\0b"]}},
+        {"details": {"a\0b": 1}},
+        {"topics": None},
+        {"topics": ["1\0"]},
+    ],
+)
+def test_what_a_database_would_not_take_is_rejected(
+    ask: Any, lessons: Any, lesson: Lesson, data: dict[str, Any]
+) -> None:
+    assert ask(lessons, action="update", pk=lesson.pk, data=data) == REJECTED
+    given = {"course": "b", "number": 1, "topics": [lesson.topics.get().pk], **data}
+    assert ask(lessons, action="create", data=given) == REJECTED
+    assert Lesson.objects.count() == 1
+
+
+def test_a_key_with_a_nul_character_is_rejected(ask: Any, define: Define) -> None:
+    binding = define(Open, model=Place, fields=["label"])
+    assert ask(binding, action="delete", pk="a\0b") == REJECTED
+
+
+def test_an_update_of_half_of_what_is_unique_together_is_rejected(
+    ask: Any, lessons: Any, lesson: Lesson
+) -> None:
+    other = Lesson.objects.create(course="a", number=2)
+    assert ask(lessons, action="update", pk=other.pk, data={"number": 1}) == REJECTED
+    assert ask(lessons, action="update", pk=other.pk, data={"number": 3}) == []
+    assert sorted(Lesson.objects.values_list("number", flat=True)) == [1, 3]
+
+
+def test_a_conflict_with_what_another_has_just_stored_is_rejected(
+    ask: Any, lessons: Any, lesson: Lesson
+) -> None:
+    def be_faster(instance: Lesson, **_: Any) -> None:
+        if instance.remark:
+            Lesson.objects.create(course=instance.course, number=instance.number)
+
+    data = {"course": "b", "number": 1, "remark": "x", "topics": [lesson.topics.get().pk]}
+    pre_save.connect(be_faster, sender=Lesson)
+    try:
+        assert ask(lessons, action="create", data=data) == REJECTED
+    finally:
+        pre_save.disconnect(be_faster, sender=Lesson)
+    assert ask(lessons, action="create", data=data) == []
+
+
+def test_a_delete_of_what_is_protected_is_rejected(ask: Any, lessons: Any, lesson: Lesson) -> None:
+    Lesson.objects.create(course="a", number=2, after=lesson)
+    assert ask(lessons, action="delete", pk=lesson.pk) == REJECTED
+    assert Lesson.objects.count() == 2
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,48 @@ class Place(models.Model):
         app_label = "project"
 
 
+class Lesson(models.Model):
+    """Something with fields that depend on each other, and a choice that is limited."""
+
+    course = models.CharField(max_length=20)
+    number = models.IntegerField()
+    remark = models.TextField(blank=True)
+    details = models.JSONField(default=dict, blank=True)
+    after = models.ForeignKey("self", models.PROTECT, null=True)
+    topics = models.ManyToManyField(Tag, limit_choices_to={"name__startswith": "public"})
+
+    class Meta:
+        app_label = "project"
+        unique_together = (("course", "number"),)
+
+
+class Castle(models.Model):
+    """One parent."""
+
+    castle_id: Any = models.AutoField(primary_key=True)
+
+    class Meta:
+        app_label = "project"
+
+
+class Museum(models.Model):
+    """Another, whose keys are not those of the first."""
+
+    museum_id: Any = models.AutoField(primary_key=True)
+
+    class Meta:
+        app_label = "project"
+
+
+class CastleMuseum(Castle, Museum):
+    """A child of two parents. Its key is that of the first."""
+
+    label = models.CharField(max_length=20)
+
+    class Meta:
+        app_label = "project"
+
+
 class PlaceBinding(WebsocketBinding):
     """A binding that is defined before the models are ready."""
 

@@ -2,9 +2,30 @@
 
 from django.db import models
 
-from busway_django.project.binding_models import Article, Draft, Place, Review, Tag
+from busway_django.project.binding_models import (
+    Article,
+    Castle,
+    CastleMuseum,
+    Draft,
+    Lesson,
+    Museum,
+    Place,
+    Review,
+    Tag,
+)
 
-__all__ = ["Article", "Draft", "Note", "Place", "Review", "Tag"]
+__all__ = [
+    "Article",
+    "Castle",
+    "CastleMuseum",
+    "Draft",
+    "Lesson",
+    "Museum",
+    "Note",
+    "Place",
+    "Review",
+    "Tag",
+]
 
 
 class Note(models.Model):

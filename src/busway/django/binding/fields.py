@@ -74,6 +74,11 @@ def is_many(field: Field) -> bool:
     return isinstance(field, models.ManyToManyField)
 
 
+def is_required_many(field: Field) -> bool:
+    """Tell whether it is a many-to-many relation that has to have something."""
+    return is_many(field) and not field.blank
+
+
 def writable(fields: Mapping[str, Field]) -> dict[str, Field]:
     """Return those that clients may set: not files, nor what `editable=False` or Django sets."""
     return {
@@ -91,13 +96,17 @@ def parse(field: Field, value: Any) -> Any:
     For a relation that is a primary key, or a list of them. Raises `ValidationError`.
     """
     try:
-        if is_many(field):
-            return _related(field, value)
-        return field.to_python(value)
+        if _has_nul(value):
+            raise ValidationError("NUL characters are not allowed")  # noqa: TRY301
+        parsed = _related(field, value) if is_many(field) else field.to_python(value)
+        if parsed is None and not field.null:
+            # A field that may be blank is not cleaned when it is: the database would refuse it.
+            raise ValidationError("null is not allowed")  # noqa: TRY301
     except ValidationError as error:
         raise ValidationError({field.name: error}) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ValidationError({field.name: f"this is no value for it: {error}"}) from None
+    return parsed
 
 
 def _is_plain(value: Any) -> bool:
@@ -105,15 +114,33 @@ def _is_plain(value: Any) -> bool:
     return is_protected_type(value)
 
 
-def _related(field: Field, value: Any) -> list[Any]:
+def _has_nul(value: Any) -> bool:
+    """Tell whether JSON has a NUL character anywhere: PostgreSQL stores none."""
+    waiting = [value]
+    while waiting:  # not recursive: a client decides how deep it is
+        match waiting.pop():
+            case str(text) if "\0" in text:
+                return True
+            case list(items):
+                waiting += items
+            case dict(items):
+                waiting += (*items, *items.values())
+    return False
+
+
+def _related(field: Any, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ValidationError("expected a list of primary keys")
-    target: Any = field.related_model
+    if not value and not field.blank:
+        raise ValidationError("expected at least one primary key")
+    target = field.related_model
     pks = {target._meta.pk.to_python(pk) for pk in value}
-    found = list(target._default_manager.filter(pk__in=pks).values_list("pk", flat=True))
+    rows = target._default_manager.filter(pk__in=pks)
+    rows = rows.complex_filter(field.get_limit_choices_to())
+    found = {*rows.values_list("pk", flat=True)}  # a limit that joins has some twice
     if len(found) < len(pks):
-        raise ValidationError("some of these are not there")
-    return found
+        raise ValidationError("some of these are not there to choose from")
+    return [*found]
 
 
 def _is_list_of_names(given: object) -> bool:

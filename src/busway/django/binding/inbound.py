@@ -87,6 +87,8 @@ class Inbound:
         """Do `action`. Raises `PermissionDenied`, and `ValidationError` for unknown ones."""
         if action not in (CREATE, UPDATE, DELETE):
             raise ValidationError(f"there is no action {action[:50]!r}")
+        if action == CREATE:
+            pk = None  # There is none yet: permission is not asked for what a client made up.
         permitted: Any = self.has_permission(self.user, action, pk)
         if inspect.iscoroutine(permitted):
             permitted.close()

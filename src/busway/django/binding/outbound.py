@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 from django.db import models, transaction
 
+from busway.bus.codec import encode_message
 from busway.bus.errors import BuswayError, UsageError
 from busway.bus.names import check_group
 from busway.django.binding.actions import CREATE, DELETE, UPDATE
-from busway.django.binding.before import recall, remember, stored
+from busway.django.binding.before import current, recall, remember, stored
 from busway.django.channels import Group
-from busway.django.layers import DEFAULT_CHANNEL_LAYER
+from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
 
 logger = logging.getLogger("busway.django")
 
@@ -63,6 +64,9 @@ class Outbound:
 
         def tell() -> None:
             try:
+                # In a consumer it is held: it would fail with all that the consumer does.
+                limit = channel_layers[self.layer_alias].message_size
+                encode_message(message, names[0], limit)
                 for name in names:
                     Group(name, self.layer_alias).send(message)
             except BuswayError as error:
@@ -85,26 +89,35 @@ class Outbound:
 
     @classmethod
     def post_save_receiver(
-        cls, instance: models.Model, *, created: bool, raw: bool, **kwargs: Any
+        cls, instance: models.Model, *, created: bool, raw: bool = False, **kwargs: Any
     ) -> None:
         """Tell of a create or an update."""
         if raw:
             return
-        before: Names = recall(instance, cls)
+        before: Names | None = recall(instance, cls)
+        is_partial = kwargs.get("update_fields") is not None
+        saved = current(instance, kwargs.get("using"), is_partial=is_partial)
+        after = cls._names(saved)
         if created:
             before = frozenset()
+        elif before is None:
+            before = after
         kwargs |= {"created": created, "raw": raw}
-        cls.changed(instance, before, cls._names(instance), **kwargs)
+        cls.changed(saved, before, after, **kwargs)
 
     @classmethod
-    def pre_delete_receiver(cls, instance: models.Model, **_: Any) -> None:
-        """Remember the groups of what is about to go."""
-        remember(instance, cls, cls._names(instance))
+    def pre_delete_receiver(
+        cls, instance: models.Model, *, using: str | None = None, **_: Any
+    ) -> None:
+        """Remember what is about to go, and its groups."""
+        going = current(instance, using)
+        remember(instance, cls, (going, cls._names(going)))
 
     @classmethod
     def post_delete_receiver(cls, instance: models.Model, **kwargs: Any) -> None:
         """Tell of a delete."""
-        cls.changed(instance, recall(instance, cls), frozenset(), **kwargs)
+        gone, before = recall(instance, cls) or (instance, cls._names(instance))
+        cls.changed(gone, before, frozenset(), **kwargs)
 
     @classmethod
     def changed(

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import models
 
-from busway.django.binding.before import recall, remember
+from busway.django.binding.before import current, recall, remember
 from busway.django.binding.outbound import Outbound
 
 
@@ -28,7 +28,7 @@ class RelationReceiver:
             names = {one.pk: self._binding._names(one) for one in affected}  # noqa: SLF001
             remember(instance, self, names)
             return
-        before: dict[Any, frozenset[str]] = recall(instance, self)
+        before: dict[Any, frozenset[str]] = recall(instance, self) or {}
         for one in self._by_pk(instance, before, kwargs):
             after = self._binding._names(one)  # noqa: SLF001
             self._binding.changed(
@@ -39,7 +39,7 @@ class RelationReceiver:
         self, instance: models.Model, action: str, *, reverse: bool, using: str, **kwargs: Any
     ) -> Iterable[models.Model]:
         if not reverse:
-            return [instance] if isinstance(instance, self._model) else []
+            return [current(instance, using)] if isinstance(instance, self._model) else []
         rows = self._model._base_manager.using(using)
         if action == "pre_clear":
             return rows.filter(**{self._field.name: instance})
@@ -49,6 +49,6 @@ class RelationReceiver:
         self, instance: models.Model, pks: Iterable[Any], kwargs: dict[str, Any]
     ) -> Iterable[models.Model]:
         if not kwargs["reverse"]:
-            return [instance] if instance.pk in pks else []
+            return [current(instance, kwargs["using"])] if instance.pk in pks else []
         manager = self._model._base_manager
         return manager.using(kwargs["using"]).filter(pk__in=list(pks))

@@ -3,20 +3,21 @@
 The payload is `{"action": …, "pk": …, "data": {…}, "model": …}`, in both directions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from json import JSONEncoder
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models, router, transaction
+from django.db import IntegrityError, models, router, transaction
 
 from busway.app.frames import decode_json
 from busway.app.message import Message
 from busway.bus.errors import ConfigurationError
 from busway.django.binding.actions import DELETE, UPDATE
 from busway.django.binding.base import Binding
-from busway.django.binding.fields import parse, value_of, writable
+from busway.django.binding.fields import is_required_many, parse, value_of, writable
 
 
 class WebsocketBinding(Binding):
@@ -43,7 +44,8 @@ class WebsocketBinding(Binding):
         """Return the payload that tells of `action`; an empty one is not sent."""
         return {
             "action": action,
-            "pk": instance.pk,
+            # Not `instance.pk`: a child of several parents has the key of the first.
+            "pk": getattr(instance, self.model._meta.pk.attname),
             "data": self.serialize_data(instance),
             "model": self.model_label,
         }
@@ -61,7 +63,8 @@ class WebsocketBinding(Binding):
     def deserialize(self, message: Message) -> tuple[str, Any, dict[str, Any]]:
         """Return the action, the primary key as the model has it, and the data of a frame.
 
-        Raises `ValidationError` when it is of another form.
+        The key is None unless the action is an update or a delete. Raises `ValidationError` when
+        the frame is of another form.
         """
         try:
             body = decode_json(message.get("text") or "")
@@ -73,9 +76,7 @@ class WebsocketBinding(Binding):
         data = body.get("data")
         if not isinstance(data, dict | None):
             raise ValidationError("expected the data as an object of field → value")
-        pk = body.get("pk")
-        if action in (UPDATE, DELETE):
-            pk = self._parse_pk(pk)
+        pk = self._parse_pk(body.get("pk")) if action in (UPDATE, DELETE) else None
         return action, pk, data or {}
 
     def create(self, data: Any) -> None:
@@ -93,8 +94,9 @@ class WebsocketBinding(Binding):
         self._save(self.model._default_manager.get(pk=pk), data, {*data})
 
     def delete(self, pk: Any) -> None:
-        """Delete an instance, if it is there."""
-        self.model._default_manager.filter(pk=pk).delete()
+        """Delete an instance, if it is there. Raises `ValidationError` when it is protected."""
+        with _no_conflict(self.model):
+            self.model._default_manager.filter(pk=pk).delete()
 
     def _parse_pk(self, pk: Any) -> Any:
         if pk is None:
@@ -103,16 +105,41 @@ class WebsocketBinding(Binding):
 
     def _save(self, instance: models.Model, data: dict[str, Any], checked: set[str]) -> None:
         fields = writable(self.data_fields)
+        # A relation to many is no column: nothing but this finds that a required one is not given.
+        for name in checked & fields.keys():
+            if name not in data and is_required_many(fields[name]):
+                raise ValidationError({name: "expected a list of primary keys"})
         values = {name: parse(field, data[name]) for name, field in fields.items() if name in data}
         many = {name: values.pop(name) for name in [*values] if fields[name].many_to_many}
         for name, value in values.items():
             setattr(instance, fields[name].attname, value)
         checked &= fields.keys()
-        instance.full_clean(exclude={field.name for field in instance._meta.fields} - checked)
-        with transaction.atomic(router.db_for_write(type(instance), instance=instance)):
+        _clean(instance, {field.name for field in instance._meta.fields} - checked)
+        with _no_conflict(type(instance), instance=instance):
             instance.save()
             for name, pks in many.items():
                 getattr(instance, name).set(pks)
+
+
+def _clean(instance: models.Model, exclude: set[str]) -> None:
+    """Clean `instance` but for `exclude`: names of fields. Raises `ValidationError`."""
+    if instance._state.adding:
+        instance.full_clean(exclude)
+        return
+    instance.full_clean(exclude, validate_unique=False, validate_constraints=False)
+    # A field that is changed has to fit those that are not, and they are stored as they are here.
+    instance.validate_unique()
+    instance.validate_constraints()
+
+
+@contextmanager
+def _no_conflict(model: type[models.Model], **hints: Any) -> Iterator[None]:
+    """Change the database of `model` in a transaction; raises `ValidationError` for conflicts."""
+    try:
+        with transaction.atomic(router.db_for_write(model, **hints)):
+            yield
+    except IntegrityError as error:
+        raise ValidationError("this conflicts with what is stored") from error
 
 
 class WebsocketBindingWithMembers(WebsocketBinding):
