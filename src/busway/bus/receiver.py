@@ -26,6 +26,10 @@ _Taken = tuple[bytes, tuple[str, ...]]
 which others wait for."""
 
 
+_MUCH = 4
+"""Messages between two waits of a receiver that is busy."""
+
+
 class _Request(NamedTuple):
     """What `StoredReceiver.exchange` was asked, made ready."""
 
@@ -58,6 +62,8 @@ class StoredReceiver(Receiver):
         self._normal = self._passing = self._laned = False
         """Whether all of the channels are normal, whether none is, whether any has lanes."""
         self._due = 0.0
+        self._taken = 0
+        """Messages taken since the last wait."""
         self._closed = False
 
     # -- exchange -----------------------------------------------------------------------
@@ -143,6 +149,7 @@ class StoredReceiver(Receiver):
                 release(step, delivery.lane, delivery.id)
         if limit:
             taken, count = self._take(step, limit, now)
+            self._taken += count
         if taken or done or returned:
             place = self._keep(step, done, returned, taken, hold=hold)
         if listening:
@@ -285,9 +292,10 @@ class StoredReceiver(Receiver):
         """See `Receiver.wait`."""
         self._check_open()
         patience = self._patience()
+        busy, self._taken = self._taken > _MUCH, 0
         if timeout is not None and timeout <= patience:
-            return self._bell.wait(timeout)
-        self._bell.wait(patience)
+            return self._bell.wait(timeout, busy=busy)
+        self._bell.wait(patience, busy=busy)
         return True
 
     async def async_wait(self, timeout: float | None = None) -> bool:
