@@ -129,6 +129,30 @@ class Statistics(msgspec.Struct, frozen=True):
     """Messages dropped, by reason: "expired", "full" (group members), "receiver died"."""
 
 
+class GroupSize(msgspec.Struct, frozen=True):
+    """How large a group is."""
+
+    members: int
+    """Channels in it."""
+    processes: int
+    """Processes that a message to the group goes to, each for all of its members there."""
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """A place where a layer keeps its messages: a file, a server."""
+
+    name: str
+    """Where it is."""
+    healthy: bool
+    """Whether messages can be sent and received there now."""
+    detail: str
+    """What there is to say about it; if it is not healthy, what is wrong and what to do."""
+    used: int = 0
+    """Bytes in use; 0: unknown."""
+    limit: int = 0
+    """Bytes that may be in use; 0: no limit, or unknown."""
+
+
 class Receiver(ABC):
     """One reader of a layer: a consumer thread or an event loop.
 
@@ -313,6 +337,21 @@ class ChannelLayer(ABC):
     @abstractmethod
     def statistics(self, channel: str | None = None) -> Statistics:
         """Return the counts of `channel` (or prefix), or of the whole layer for None."""
+
+    # What follows is for people who look after a layer: it may look at all there is in it, and
+    # hold up others meanwhile.
+
+    def channel_statistics(self) -> dict[str, Statistics]:
+        """Return the counts of every channel (or prefix) that the layer remembers."""
+        raise _cannot(self, "list its channels")
+
+    def group_sizes(self) -> dict[str, GroupSize]:
+        """Return how large each group is that has a member."""
+        raise _cannot(self, "list its groups")
+
+    def shards(self) -> list[Shard]:
+        """Return the places where messages are, healthy or not."""
+        raise _cannot(self, "say where it keeps messages")
 
     def close(self) -> None:
         """Release what this process holds of the layer; messages stay where they are."""
@@ -520,6 +559,10 @@ class ChannelLayer(ABC):
                 copies.extend((member, deepcopy(delivery.message)) for member in others)
             return first, delivery.message
         return None
+
+
+def _cannot(layer: ChannelLayer, what: str) -> UsageError:
+    return UsageError(f"{type(layer).__name__} cannot {what}; ask its author for it")
 
 
 def _check_channels(channels: Sequence[str]) -> None:

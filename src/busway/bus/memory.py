@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from busway.bus.bell import Bell
 from busway.bus.errors import ConfigurationError, LayerClosed
+from busway.bus.layer import Shard
 from busway.bus.stored import StoredLayer
 from busway.bus.urls import LAYER_OPTIONS, query_options
 
@@ -69,6 +70,12 @@ class MemoryChannelLayer(StoredLayer):
         if parts.netloc or parts.path:
             raise ConfigurationError(f"{url!r} has a name; a memory layer has none: memory://")
         return cls(**query_options(url, LAYER_OPTIONS))
+
+    def shards(self) -> list[Shard]:
+        """Return the one place: this process."""
+        if self._closed:
+            raise LayerClosed("channel layer")
+        return [Shard("memory", healthy=True, detail="inside this process")]
 
     @contextmanager
     def transaction(self) -> Iterator[_Tables]:

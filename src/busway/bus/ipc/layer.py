@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from busway.bus import names
 from busway.bus.bell import Bell
 from busway.bus.burial import bury
-from busway.bus.errors import ConfigurationError, LayerClosed
+from busway.bus.errors import ConfigurationError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
 from busway.bus.ipc import environment
 from busway.bus.ipc.directory import find_directory, make_private
@@ -25,9 +25,11 @@ from busway.bus.ipc.processes import (
     SharedMark,
     bind_bell,
     dead_processes,
+    living_processes,
     read_marks,
     remove_files,
 )
+from busway.bus.layer import Shard
 from busway.bus.marks import Mark
 from busway.bus.stored import StoredLayer
 from busway.bus.transaction import Store, StoreFull, Transaction
@@ -160,6 +162,18 @@ class IPCChannelLayer(StoredLayer):
             bury(step, process, read_marks(self.directory, process))
             step.finish()
         self._ringer.ring(dict.fromkeys(step.rings))
+
+    def shards(self) -> list[Shard]:
+        """Return the one place: its directory."""
+        name = str(self.directory)
+        try:
+            opened = self._open()
+            used, limit = opened.used(), opened.limit
+        except LayerUnavailable as error:
+            return [Shard(name, healthy=False, detail=str(error))]
+        others = sum(process != self.process for process in living_processes(self.directory))
+        detail = f"other processes on it: {others}"
+        return [Shard(name, healthy=True, detail=detail, used=used, limit=limit)]
 
     def close(self) -> None:
         """Leave the bus; messages stay in it, but for those addressed to this process.
