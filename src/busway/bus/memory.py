@@ -11,7 +11,7 @@ from busway.bus.bell import Bell
 from busway.bus.errors import ConfigurationError, LayerClosed
 from busway.bus.layer import Shard
 from busway.bus.stored import StoredLayer
-from busway.bus.urls import LAYER_OPTIONS, query_options
+from busway.bus.urls import LAYER_OPTIONS, query_options, shown
 
 
 class _Tables:
@@ -68,7 +68,9 @@ class MemoryChannelLayer(StoredLayer):
         """Make a layer from `memory://?capacity=…`."""
         parts = urlsplit(url)
         if parts.netloc or parts.path:
-            raise ConfigurationError(f"{url!r} has a name; a memory layer has none: memory://")
+            raise ConfigurationError(
+                f"{shown(url)!r} has a name; a memory layer has none: memory://"
+            )
         return cls(**query_options(url, LAYER_OPTIONS))
 
     def shards(self) -> list[Shard]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from busway.app.routing import Router
 from busway.bus.errors import BusError, ConfigurationError, LayerUnavailable
 from busway.bus.layer import ChannelLayer
-from busway.bus.urls import open_layer
+from busway.bus.urls import open_layer, shown
 from busway.cli import options
 from busway.cli.command import command
 from busway.cli.loading import load_router
@@ -45,7 +45,8 @@ def check(**values: Any) -> None:
     with closing(open_layer(values["layer"])) as layer:
         seconds = round_trip(layer)
     _say_well(
-        console, f"{values['layer']} carries messages: {seconds * 1000:.2f} ms there and back"
+        console,
+        f"{shown(values['layer'])} carries messages: {seconds * 1000:.2f} ms there and back",
     )
 
 

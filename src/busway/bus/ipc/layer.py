@@ -33,7 +33,7 @@ from busway.bus.layer import Shard
 from busway.bus.marks import Mark
 from busway.bus.stored import StoredLayer
 from busway.bus.transaction import Store, StoreFull, Transaction
-from busway.bus.urls import LAYER_OPTIONS, default_name, query_options
+from busway.bus.urls import LAYER_OPTIONS, default_name, query_options, shown
 
 logger = logging.getLogger("busway.bus")
 
@@ -109,7 +109,7 @@ class IPCChannelLayer(StoredLayer):
         parts = urlsplit(url)
         if parts.path not in ("", "/"):
             raise ConfigurationError(
-                f"{url!r} has a path; expected ipc://NAME, or ipc://NAME?directory=/some/where"
+                f"{shown(url)!r} has a path; expected ipc://NAME, or ipc://NAME?directory=/some/where"
             )
         kinds = LAYER_OPTIONS | {"size": int, "directory": str}
         return cls(unquote(parts.netloc) or None, **query_options(url, kinds))
