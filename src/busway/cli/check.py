@@ -43,20 +43,23 @@ def check(**values: Any) -> None:
     console.print(_table(router))
     _say_well(console, f"{values['routing']} is in order")
     with closing(open_layer(values["layer"])) as layer:
-        seconds = round_trip(layer)
+        seconds = round_trip(layer, private_channel(layer))
     _say_well(
         console,
         f"{shown(values['layer'])} carries messages: {seconds * 1000:.2f} ms there and back",
     )
 
 
-def round_trip(layer: ChannelLayer) -> float:
+def private_channel(layer: ChannelLayer) -> str:
+    """Return a channel of which workers and interface servers on `layer` notice nothing."""
+    return layer.new_channel("busway.check?")
+
+
+def round_trip(layer: ChannelLayer, channel: str) -> float:
     """Send a message over `layer` and receive it; returns the seconds that this took.
 
-    The channel is private: workers and interface servers on the layer notice nothing. Raises
-    `BusError` when the message does not come back as it was.
+    Raises `BusError` when the message does not come back as it was.
     """
-    channel = layer.new_channel("busway.check?")
     message = {"text": "Zürich", "bytes": bytes(range(256)), "number": 2**62}
     # The first exchange pays for opening; it is not what a message takes.
     layer.receive([channel])
