@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from inspect import Parameter, signature
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -311,6 +312,36 @@ class ChannelLayer(ABC):
         self._closed = False
 
     # -- what a backend implements ------------------------------------------------------
+
+    @classmethod
+    def url_options(cls, url: str) -> dict[str, Any]:
+        """Return the options that a URL of this layer stands for.
+
+        Raises `ConfigurationError` for unknown ones, and those that are of another type.
+        """
+        del url
+        raise ConfigurationError(f"{cls.__name__} has no URLs; make it by its class")
+
+    @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Raise `ConfigurationError` for options that no layer can be made with.
+
+        Nothing is opened, and no server asked. A backend that checks more in its `__init__` does
+        so here too.
+        """
+        own = {
+            name
+            for kind in cls.__mro__[: cls.__mro__.index(ChannelLayer)]
+            for name, parameter in signature(kind).parameters.items()
+            if parameter.kind is not Parameter.VAR_KEYWORD
+        }
+        bare = cls.__new__(cls)
+        ChannelLayer.__init__(bare, **{n: value for n, value in options.items() if n not in own})
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make the layer that `url` describes."""
+        return cls(**cls.url_options(url))
 
     @abstractmethod
     def receiver(self) -> Receiver:

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from busway.bus.bell import Bell
@@ -64,14 +64,14 @@ class MemoryChannelLayer(StoredLayer):
         self._bells: dict[str, socket.socket] = {}
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Make a layer from `memory://?capacity=…`."""
+    def url_options(cls, url: str) -> dict[str, Any]:
+        """Return the options of `memory://?capacity=…`."""
         parts = urlsplit(url)
         if parts.netloc or parts.path:
             raise ConfigurationError(
                 f"{shown(url)!r} has a name; a memory layer has none: memory://"
             )
-        return cls(**query_options(url, LAYER_OPTIONS))
+        return query_options(url, LAYER_OPTIONS)
 
     def shards(self) -> list[Shard]:
         """Return the one place: this process."""

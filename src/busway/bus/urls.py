@@ -20,14 +20,23 @@ def open_layer(url: str) -> ChannelLayer:
 
     Raises `ConfigurationError` for an unknown scheme or option.
     """
+    return _backend(url).from_url(url)
+
+
+def check_url(url: str) -> None:
+    """Raise `ConfigurationError` when no layer can be made of `url`. Nothing is opened."""
+    backend = _backend(url)
+    backend.check_options(**backend.url_options(url))
+
+
+def _backend(url: str) -> type[ChannelLayer]:
     scheme = urlsplit(url).scheme
     found = {point.name: point for point in entry_points(group="busway.layers")}
     if scheme not in found:
         known = ", ".join(f"{name}://" for name in sorted(found))
         raise ConfigurationError(f"no channel layer for {shown(url)!r}: expected one of {known}")
-    backend = found[scheme].load()
-    layer: ChannelLayer = backend.from_url(url)
-    return layer
+    backend: type[ChannelLayer] = found[scheme].load()
+    return backend
 
 
 def shown(url: str) -> str:
