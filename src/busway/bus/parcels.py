@@ -70,7 +70,10 @@ def size_of(item: Parcel | Run) -> int:
         return _record_size(len(item.data))
     if not item.bundle:
         return sum(map(size_of, item.parcels()))
-    return _record_size(len(item.bundle)) + 128 * len(item.lane_keys)
+    return _record_size(len(item.bundle)) + _LANE_SIZE * len(item.lane_keys)
+
+
+_LANE_SIZE = 128
 
 
 def _record_size(size: int) -> int:

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from busway.bus import membership, names
 from busway.bus.bundles import MAX_COUNT, tie_run
 from busway.bus.codec import Envelope, Kind, encode_message
-from busway.bus.layer import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
+from busway.bus.layer import (
+    Delivery,
+    GroupAdd,
+    GroupDiscard,
+    GroupSend,
+    Leave,
+    Operation,
+    Return,
+    Send,
+)
 from busway.bus.messages import Message, check_message, plain
 from busway.bus.parcels import Parcel, Refused, Run, group_parcel, lane_of, message_parcel, notice
-from busway.bus.plans import Plan
 from busway.bus.queues import group_send
 from busway.bus.records import lane_key
 from busway.bus.transaction import Transaction
@@ -30,26 +38,50 @@ class Single(NamedTuple):
     work: Parcel | Step
 
 
-def prepare(
-    operations: Sequence[Operation], layer: "StoredLayer", now: float
-) -> list[Run | Single]:
-    """Return what operations put into queues, and what else they do in a transaction.
+class Prepared(NamedTuple):
+    """The operations of one exchange."""
+
+    items: Sequence[Run | Single] = ()
+    """What they put into queues, and what else they do in a transaction."""
+    returned: Sequence[Delivery] = ()
+    """What is given back: put back all at once, to keep its order."""
+
+
+NOTHING = Prepared()
+
+
+def prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -> Prepared:
+    """Make operations ready.
 
     `now` is seconds since the epoch. Raises `UsageError` for names and messages that are wrong.
     """
+    try:
+        return _prepare(operations, layer, now)
+    except TypeError:
+        for operation in operations:
+            if isinstance(operation, Send):  # a name that could not even be looked up
+                names.check_channel(operation.channel)
+        raise
+
+
+def _prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -> Prepared:
     items: list[Run | Single] = []
-    new_id, message_kind = layer.ids.new, Kind.MESSAGE
+    returned: list[Delivery] = []
+    plans, new_id, message_kind = layer.plans, layer.ids.new, Kind.MESSAGE
     # Runs that may go on. Lanes go across channels, so of ordered ones only the last.
     runs: dict[str, Run] = {}
     ordered: Run | None = None
     for place, operation in enumerate(operations):
         if not isinstance(operation, Send) or operation.delay:
             runs, ordered = {}, None
-            items.append(Single(place, _step(operation, layer, now)))
+            if isinstance(operation, Return):
+                returned.append(operation.delivery)
+            else:
+                items.append(Single(place, _step(operation, layer, now)))
             continue
         channel = operation.channel
         message: Any = operation.message
-        plan = _plan(layer, channel)
+        plan = plans[channel]
         if not operation.checked:
             check_message(message)
         lane = ""
@@ -72,15 +104,7 @@ def prepare(
     for item in items:
         if isinstance(item, Run):
             _seal(item, layer.message_size)
-    return items
-
-
-def _plan(layer: "StoredLayer", channel: str) -> Plan:
-    try:
-        return layer.plans[channel]
-    except TypeError:  # not even something that could be a key
-        names.check_channel(channel)
-        raise
+    return Prepared(items, returned)
 
 
 def _seal(run: Run, limit: int) -> None:
@@ -97,13 +121,17 @@ def _seal(run: Run, limit: int) -> None:
             encode_message(envelope.message, envelope.channel, limit)
 
 
-def _step(operation: Operation, layer: "StoredLayer", now: float) -> Parcel | Step:
+def _step(
+    operation: Send | GroupSend | GroupAdd | GroupDiscard | Leave,
+    layer: "StoredLayer",
+    now: float,
+) -> Parcel | Step:
     new_id, limit = layer.ids.new, layer.message_size
     match operation:
         case Send(channel, message, delay):
-            plan = _plan(layer, channel)
+            names.check_channel(channel)
             encode_message(message, channel, limit, checked=operation.checked)
-            return message_parcel(plan, channel, message, new_id(), now, delay)
+            return message_parcel(layer.plans[channel], channel, message, new_id(), now, delay)
         case GroupSend(group, message):
             names.check_group(group)
             encode_message(message, group, limit, checked=operation.checked)
@@ -122,8 +150,6 @@ def _step(operation: Operation, layer: "StoredLayer", now: float) -> Parcel | St
         case Leave(channel):
             names.check_channel(channel)
             return partial(_leave, layer, channel, now)
-        case _:
-            return later
 
 
 def _leave(layer: "StoredLayer", channel: str, now: float, step: Transaction) -> None:
@@ -140,7 +166,3 @@ def _send_to_group(
     for target in membership.group_targets(step, group):
         plan = layer.plans.find(target)
         group_send(step, group_parcel(plan, group, target, message, layer.ids.new(), now))
-
-
-def later(step: Transaction) -> None:
-    """Do nothing: what is given back is put back all at once, to keep its order."""

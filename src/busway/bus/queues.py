@@ -6,6 +6,7 @@ from itertools import count
 from busway.bus import records
 from busway.bus.bundles import count_of, expires_of, is_notice, tie, untie
 from busway.bus.codec import Envelope, decode_envelope
+from busway.bus.layer import Delivery
 from busway.bus.membership import leave
 from busway.bus.names import address
 from busway.bus.parcels import Parcel, Refused, Run, repack, size_of
@@ -261,12 +262,26 @@ def first(store: Store, channel: str, now: float) -> Envelope | None:
     return None
 
 
+def release_all(step: Transaction, done: Sequence[Delivery]) -> None:
+    """Let the lanes of deliveries go on that were handled."""
+    pop, lane_key, new_lane = step.store.pop, records.lane_key, records.new_lane
+    for delivery in done:
+        if delivery.lane:
+            raw = pop(lane_key(delivery.lane))
+            if raw is not None and raw != new_lane(delivery.id):
+                _go_on(step, delivery.lane, raw, delivery.id)
+
+
 def release(step: Transaction, lane: str, id_: int) -> None:
     """Let a lane go on after its message `id_` was handled: the next one joins its queue."""
+    raw = step.store.pop(records.lane_key(lane))
+    if raw is not None and raw != records.new_lane(id_):
+        _go_on(step, lane, raw, id_)
+
+
+def _go_on(step: Transaction, lane: str, raw: bytes, id_: int) -> None:
+    """Let the next message of a lane join its queue; `raw` is the lane's record, taken away."""
     key = records.lane_key(lane)
-    raw = step.store.pop(key)
-    if raw is None or raw == records.new_lane(id_):
-        return
     record = records.decode_lane(raw)
     if record.current != id_:  # flushed meanwhile, and in use again
         step.store.put(key, raw)

@@ -1,22 +1,22 @@
 """The reader of a stored layer: an exchange as one transaction, and waiting."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from busway.bus import burial, names, records
 from busway.bus.bundles import count_of, decode_bundle, is_normal, is_plain
 from busway.bus.codec import Kind
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed
 from busway.bus.held import Held
-from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return
+from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal
 from busway.bus.marks import Mark
 from busway.bus.parcels import Parcel, Refused, Run
-from busway.bus.preparing import Single, later, prepare
-from busway.bus.queues import promote, put_back, release, send, send_run, take
+from busway.bus.preparing import NOTHING, Prepared, Single, prepare
+from busway.bus.queues import promote, put_back, release, release_all, send, send_run, take
 from busway.bus.transaction import StoreFull, Transaction
 
 if TYPE_CHECKING:
@@ -31,18 +31,9 @@ _MUCH = 4
 """Messages between two waits of a receiver that is busy."""
 
 
-class _Request(NamedTuple):
-    """What `StoredReceiver.exchange` was asked, made ready."""
-
-    operations: Sequence[Operation]
-    items: Sequence[Run | Single]
-    returned: Sequence[Delivery]
-    done: Sequence[Delivery]
-    listening: bool
-    limit: int
-    now: float
-    wake_below: int
-    hold: bool
+_Request = tuple[Sequence[Operation], Prepared, Sequence[Delivery], bool, int, float, int, bool]
+"""What `StoredReceiver.exchange` was asked, made ready: operations, the same prepared, done,
+listening, limit, now, wake_below, hold. Plain, since it is made for every exchange."""
 
 
 class StoredReceiver(Receiver):
@@ -82,11 +73,9 @@ class StoredReceiver(Receiver):
         """See `Receiver.exchange`. It does not block, but for another exchange under way."""
         self._check_open()
         now = time.time()
-        returned: list[Delivery] = []
-        items = prepare(operations, self._layer, now) if operations else []
-        if any(item.__class__ is Single and item.work is later for item in items):
-            returned = [o.delivery for o in operations if isinstance(o, Return)]
-            self._check_returned(returned)
+        prepared = prepare(operations, self._layer, now) if operations else NOTHING
+        if prepared.returned:
+            self._check_returned(prepared.returned)
         if not channels:
             limit = 0
         elif channels is not self._given:
@@ -99,9 +88,7 @@ class StoredReceiver(Receiver):
                 self._mark = self._layer.mark(self.name)
             if now >= self._layer.next_sweep:
                 self._layer.tidy(now)
-        request = _Request(
-            operations, items, returned, done, bool(channels), limit, now, wake_below, hold
-        )
+        request = (operations, prepared, done, bool(channels), limit, now, wake_below, hold)
         try:
             return self._run(request)
         except StoreFull:
@@ -122,7 +109,7 @@ class StoredReceiver(Receiver):
         self._held.remember()
         try:
             with self._layer.transaction() as store:
-                step = Transaction(store, self._layer.plans, request.now, room)
+                step = Transaction(store, self._layer.plans, request[5], room)
                 taken, place, refused = self._do(step, request)
                 step.finish()
         except BaseException:
@@ -131,11 +118,11 @@ class StoredReceiver(Receiver):
             raise
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
-        return Outcome(self._deliver(taken, place, hold=request.hold) if taken else [], refused)
+        return Outcome(self._deliver(taken, place, hold=request[7]) if taken else [], refused)
 
     def _do(self, step: Transaction, request: _Request) -> tuple[list[_Taken], int, list[Refusal]]:
         """Do a whole exchange; returns what was taken, the place of its first, what was refused."""
-        operations, items, returned, done, listening, limit, now, wake_below, hold = request
+        operations, (items, returned), done, listening, limit, now, wake_below, hold = request
         taken: list[_Taken] = []
         refused: list[Refusal] = []
         count = place = 0
@@ -145,9 +132,8 @@ class StoredReceiver(Receiver):
                 done = ()  # their lanes go on when what belongs to them is sent
         if returned:
             put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
-        for delivery in done:
-            if delivery.lane:
-                release(step, delivery.lane, delivery.id)
+        if done:
+            release_all(step, done)
         if limit:
             taken, count = self._take(step, limit, now)
             self._taken += count
@@ -192,9 +178,7 @@ class StoredReceiver(Receiver):
         items: Sequence[Run | Single],
         sender: str,
     ) -> list[Refusal]:
-        works = [item if isinstance(item, Run) else item.work for item in items]
-        sent = [work for work in works if isinstance(work, Run | Parcel)]
-        fits = step.expect(sent) if sent else True
+        fits = step.expect(_sent(items))
         refused: list[tuple[int, Refused]] = []
         for item in items:
             if isinstance(item, Run):
@@ -204,6 +188,8 @@ class StoredReceiver(Receiver):
             why = send(step, work, sender, fits=fits) if isinstance(work, Parcel) else work(step)
             if why is not None:
                 refused.append((place, why))
+        if not refused:
+            return []
         refused.sort(key=itemgetter(0))
         return [
             Refusal(place, operations[place], ChannelFull(why.channel, why.reason, why.limit))
@@ -359,3 +345,12 @@ class StoredReceiver(Receiver):
             self._register(step, wanted=False)
             step.finish()
         self._layer.ring(list(dict.fromkeys(step.rings)))
+
+
+def _sent(items: Sequence[Run | Single]) -> Iterator[Run | Parcel]:
+    """Yield what is put into queues."""
+    for item in items:
+        if isinstance(item, Run):
+            yield item
+        elif isinstance(item.work, Parcel):
+            yield item.work

@@ -5,7 +5,7 @@ exchange (see `queues`, `membership`, `burial`) on a `Transaction`, calls `finis
 then rings the receivers in `rings`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from busway.bus import records
@@ -132,7 +132,7 @@ class Transaction:
         self._subscriptions[name] = record
         return record
 
-    def expect(self, items: Sequence[Parcel | Run]) -> bool:
+    def expect(self, items: Iterable[Parcel | Run]) -> bool:
         """Say whether all of `items` fit into the store. If not, `fits` tells which do."""
         size = sum(map(size_of, items))
         if self._room is None:
