@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from math import inf
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -194,6 +195,14 @@ class Receiver(ABC):
     @abstractmethod
     async def async_wait(self, timeout: float | None = None) -> bool:
         """Do a `wait` from async code. Cancelling it is safe."""
+
+    def patience(self) -> float:
+        """Return the seconds after which to exchange again even if nobody rings.
+
+        A delayed message may be due then, or there is housekeeping to do. `wait` returns by then;
+        it is for those who watch `fileno`.
+        """
+        return inf
 
     @abstractmethod
     def interrupt(self) -> None:
