@@ -349,6 +349,7 @@ class ChannelLayer(ABC):
             return local
         deadline = None if timeout is None else time.monotonic() + timeout
         receiver = self._borrow()
+        waited = channels
         try:
             while True:
                 left = None if deadline is None else deadline - time.monotonic()
@@ -357,12 +358,14 @@ class ChannelLayer(ABC):
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
                 if found := self._hand_over(outcome):
+                    waited = ()  # whoever got something, or did not want to wait, is on no list
                     return found
                 if not patient:
+                    waited = ()
                     return None, None
                 receiver.wait(left)
         finally:
-            self._give_back(receiver, channels)
+            self._give_back(receiver, waited)
 
     def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group`, until `group_expiry` seconds have passed.
@@ -412,6 +415,7 @@ class ChannelLayer(ABC):
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         receiver = self._borrow()
+        waited = channels
         try:
             while True:
                 left = None if deadline is None else deadline - loop.time()
@@ -420,12 +424,14 @@ class ChannelLayer(ABC):
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
                 if found := self._hand_over(outcome):
+                    waited = ()  # whoever got something, or did not want to wait, is on no list
                     return found
                 if not patient:
+                    waited = ()
                     return None, None
                 await receiver.async_wait(left)
         finally:
-            self._give_back(receiver, channels)
+            self._give_back(receiver, waited)
 
     async def agroup_add(self, group: str, channel: str) -> None:
         """Do `group_add` from async code."""
