@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from inspect import Parameter, signature
+from math import inf
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from busway.bus import names
+from busway.bus.codec import Envelope
 from busway.bus.errors import (
     BusError,
     ChannelFull,
@@ -66,21 +68,11 @@ class GroupSend(msgspec.Struct, frozen=True, gc=False):
     """See `Send.checked`."""
 
 
-class Delivery(msgspec.Struct, gc=False):
-    """A message that was received."""
+class Delivery(Envelope, gc=False):
+    """A message that was received: the envelope that carried it, and what it is to the receiver."""
 
-    channel: str
-    """The channel it was sent to; for a group message on process-specific channels, the prefix."""
-    message: dict[str, Any]
     members: tuple[str, ...] = ()
     """For a group message: this process's member channels, to each of which it is addressed."""
-    id: int = 0
-    sent: float = 0.0
-    """When it was sent: seconds since the epoch."""
-    attempt: int = 1
-    """How often it has been handed out, this time included."""
-    lane: str = ""
-    """Its ordering lane, or empty."""
     place: int = 0
     """Its place in all that its receiver took to hold; 0: it is not held."""
 
@@ -228,6 +220,14 @@ class Receiver(ABC):
     @abstractmethod
     async def async_wait(self, timeout: float | None = None) -> bool:
         """Do a `wait` from async code. Cancelling it is safe."""
+
+    def patience(self) -> float:
+        """Return the seconds after which to exchange again even if nobody rings.
+
+        A delayed message may be due then, or there is housekeeping to do. `wait` returns by then;
+        it is for those who watch `fileno`.
+        """
+        return inf
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -419,6 +419,7 @@ class ChannelLayer(ABC):
             return local
         deadline = None if timeout is None else time.monotonic() + timeout
         receiver = self._borrow()
+        waited = channels
         try:
             while True:
                 left = None if deadline is None else deadline - time.monotonic()
@@ -427,12 +428,14 @@ class ChannelLayer(ABC):
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
                 if found := self._hand_over(outcome):
+                    waited = ()  # whoever got something, or did not want to wait, is on no list
                     return found
                 if not patient:
+                    waited = ()
                     return None, None
                 receiver.wait(left)
         finally:
-            self._give_back(receiver, channels)
+            self._give_back(receiver, waited)
 
     def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group`, until `group_expiry` seconds have passed.
@@ -482,6 +485,7 @@ class ChannelLayer(ABC):
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         receiver = self._borrow()
+        waited = channels
         try:
             while True:
                 left = None if deadline is None else deadline - loop.time()
@@ -490,12 +494,14 @@ class ChannelLayer(ABC):
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
                 if found := self._hand_over(outcome):
+                    waited = ()  # whoever got something, or did not want to wait, is on no list
                     return found
                 if not patient:
+                    waited = ()
                     return None, None
                 await receiver.async_wait(left)
         finally:
-            self._give_back(receiver, channels)
+            self._give_back(receiver, waited)
 
     async def agroup_add(self, group: str, channel: str) -> None:
         """Do `group_add` from async code."""
