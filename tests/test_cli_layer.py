@@ -16,6 +16,7 @@ from busway.bus.ipc import IPCChannelLayer
 from busway.bus.layer import GroupSize, Shard
 from busway.bus.memory import MemoryChannelLayer
 from busway.cli import busway
+from busway.cli.layer import URLS
 from busway.cli.layer import layer as group
 from services import Service
 
@@ -184,7 +185,8 @@ def test_what_is_unwell_is_told_by_the_exit_status_too(
 def test_a_layer_in_one_process_can_be_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = MemoryChannelLayer()
     layer.send("jobs", {})
-    monkeypatch.setattr(sys.modules["busway.cli.layer"], "open_layer", lambda _: layer)
+    urls = URLS._replace(open=lambda _: layer)
+    monkeypatch.setattr(sys.modules["busway.cli.layer"], "URLS", urls)
     found = ask("status", "--layer", "memory://")
     assert found["shards"][0]["name"] == "memory"
     assert [row["channel"] for row in found["channels"]] == ["jobs"]

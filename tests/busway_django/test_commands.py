@@ -1,5 +1,6 @@
-"""`manage.py runworker`, `runweb` and `rundelay`."""
+"""`manage.py runworker`, `runweb`, `channellayer` and `rundelay`."""
 
+import json
 import logging
 import signal
 from collections.abc import Iterator
@@ -132,6 +133,43 @@ def test_runweb_writes_an_access_log(site: Site) -> None:
     site.start("runworker").expect("consuming")
     site.get("/", address)
     eventually(lambda: '"GET / HTTP/1.1" 200 5' in log.read_text(), "the request is logged")
+
+
+def test_what_is_on_a_layer_of_the_settings_is_shown(site: Site) -> None:
+    web = site.start("runweb", "--port", "0")
+    web.expect("ready on")
+    status = site.start("channellayer", "status", "--json")
+    found = json.loads(status.expect(r"^\{.*\}$")[0])
+    assert status.ended() == 0
+    assert found["layer"] == "'default' of CHANNEL_LAYERS"
+    assert found["shards"][0]["detail"] == "other processes on it: 1"
+    flush = site.start("channellayer", "flush", "--yes", "--settings", "mysite.settings")
+    flush.expect("'default' of CHANNEL_LAYERS is empty; 0 messages were dropped")
+    assert flush.ended() == 0
+
+
+def test_the_command_for_layers_takes_an_alias(site: Site) -> None:
+    service = site.start("channellayer", "ping", "--layer", "other")
+    assert service.ended() == 1
+    service.all_ended()
+    assert "there is no channel layer 'other'; CHANNEL_LAYERS has 'default'" in service.output
+    assert "Traceback" not in service.output
+    service = site.start("channellayer", "ping", "--help")
+    assert service.ended() == 0
+    service.all_ended()
+    assert "--layer ALIAS" in service.output
+    assert "its alias in CHANNEL_LAYERS" in service.output
+
+
+@pytest.mark.usefixtures("log_as_before")
+def test_a_layer_can_be_emptied_from_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with override_settings(CHANNEL_LAYERS={"default": "memory://"}):
+        call_command("channellayer", "flush", "--yes")
+        assert "is empty; 0 messages were dropped" in capsys.readouterr().out
+        with pytest.raises(CommandError, match="No such command 'fulsh'"):
+            call_command("channellayer", "fulsh")
+        with pytest.raises(CommandError, match="there is no channel layer 'other'"):
+            call_command("channellayer", "ping", "--layer", "other")
 
 
 def test_rundelay_says_that_there_is_nothing_to_run() -> None:

@@ -18,7 +18,6 @@ from busway.bus.urls import open_layer, shown
 from busway.cli import options, tables
 from busway.cli.check import private_channel, round_trip
 from busway.cli.command import CONTEXT, Option, command
-from busway.cli.logs import configure_logging
 
 PATTERN = (click.Argument(["pattern"], metavar="[PATTERN]", default="*", required=False),)
 OUTPUT = (
@@ -43,7 +42,21 @@ TIMES = (
 _CHANNELS = 8
 """Channels that a ping uses."""
 
-ALWAYS = (*options.layer(), *options.COMMON)
+ALWAYS = (*options.layer(), *options.DEBUG)
+
+
+class Source(NamedTuple):
+    """Where `--layer` leads: to a URL, unless the object of click's context is another source."""
+
+    open: Callable[[str], ChannelLayer]
+    """Opens the layer that `--layer` names."""
+    shown: Callable[[str], str]
+    """Names that layer to people."""
+    remedy: str
+    """What to do when it is another one that was meant."""
+
+
+URLS = Source(open_layer, shown, "name it with --layer or BUSWAY_LAYER")
 
 
 class View(NamedTuple):
@@ -125,9 +138,9 @@ def flush(**values: Any) -> None:
     with _opened(values) as layer:
         waiting = layer.statistics().messages_pending
         if not values["yes"]:
-            _ask(f"Drop {waiting} messages and all groups of {shown(values['layer'])}?")
+            _ask(f"Drop {waiting} messages and all groups of {_name(values)}?")
         layer.flush()
-    click.echo(f"{shown(values['layer'])} is empty; {waiting} messages were dropped")
+    click.echo(f"{_name(values)} is empty; {waiting} messages were dropped")
 
 
 for _command in (ping, channels, groups, shards, status, flush):
@@ -219,7 +232,7 @@ def _show(values: dict[str, Any], look: Callable[[ChannelLayer], View]) -> None:
 
 def _print(values: dict[str, Any], view: View) -> None:
     if values["as_json"]:
-        data = {"layer": shown(values["layer"]), **view.data}
+        data = {"layer": _name(values), **view.data}
         click.echo(msgspec.json.encode(data))
     else:
         tables.console().print(view.table)
@@ -235,17 +248,24 @@ def _watch(values: dict[str, Any], look: Callable[[], View], view: View) -> None
             view = look()
 
 
+def _source() -> Source:
+    return click.get_current_context().find_object(Source) or URLS
+
+
+def _name(values: dict[str, Any]) -> str:
+    return _source().shown(values["layer"])
+
+
 @contextmanager
 def _opened(values: dict[str, Any]) -> Iterator[ChannelLayer]:
     """Open the layer; say what to do when it, or its storage, cannot be reached."""
-    configure_logging("layer", values["verbosity"])
     try:
-        with closing(open_layer(values["layer"])) as layer:
+        with closing(_source().open(values["layer"])) as layer:
             yield layer
     except LayerUnavailable as error:
         raise LayerUnavailable(
-            f"cannot use the channel layer {shown(values['layer'])}: {error}; "
-            "if it is another one that you mean, name it with --layer or BUSWAY_LAYER"
+            f"cannot use the channel layer {_name(values)}: {error}; "
+            f"if it is another one that you mean, {_source().remedy}"
         ) from error
 
 

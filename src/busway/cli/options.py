@@ -182,14 +182,19 @@ def layer(
     )  # fmt: skip
 
 
+DEBUG: tuple[Option, ...] = (
+    Option("--debug", section=_LOG, is_flag=True, help="Show tracebacks of errors."),
+)
+"""Options of every command."""
+
 COMMON: tuple[Option, ...] = (
     Option(
         "--verbosity", "-v", section=_LOG, type=click.IntRange(0, 2), default=1, metavar="0|1|2",
         help="0: warnings, 1: what happens, 2: details.",
     ),
-    Option("--debug", section=_LOG, is_flag=True, help="Show tracebacks of errors."),
+    *DEBUG,
 )  # fmt: skip
-"""Options of every command."""
+"""Options of commands that log what they do."""
 
 SUPERVISED: tuple[Option, ...] = (
     Option("--ready-fd", type=int, hidden=True),
