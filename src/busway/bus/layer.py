@@ -32,6 +32,7 @@ from busway.bus.errors import (
 )
 from busway.bus.messages import Message
 from busway.bus.policy import DeliveryPromise, Policies, Policy, check_seconds
+from busway.bus.sealing import Seal
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
@@ -119,7 +120,8 @@ class Statistics(msgspec.Struct, frozen=True):
     messages_max_age: float = 0.0
     """Seconds that the oldest waiting message has waited."""
     dropped: Mapping[str, int] = {}
-    """Messages dropped, by reason: "expired", "full" (group members), "receiver died"."""
+    """Messages dropped, by reason: "expired", "full" (group members), "receiver died",
+    "tampered" (see `busway.bus.encryption`)."""
 
 
 class GroupSize(msgspec.Struct, frozen=True):
@@ -279,6 +281,7 @@ class ChannelLayer(ABC):
         policies: Mapping[Any, Policy | Mapping[str, Any]] | None = None,
         message_size: int = 1024 * 1024,
         group_expiry: float = 86_400.0,
+        encryption_keys: Sequence[str | bytes] | None = None,
         **defaults: Any,
     ) -> None:
         """Make a layer.
@@ -287,6 +290,8 @@ class ChannelLayer(ABC):
             policies: pattern of a channel's name → `Policy` or its fields.
             message_size: largest encoded message, in bytes.
             group_expiry: seconds after which a group membership ends unless it is renewed.
+            encryption_keys: keys of 16 bytes or more. What messages hold is encrypted with the
+                first, and decrypted with any: see `busway.bus.encryption`. None: not encrypted.
             defaults: fields of `Policy` for channels that no pattern matches
                 (`capacity`, `expiry`, …).
 
@@ -306,6 +311,8 @@ class ChannelLayer(ABC):
             raise ConfigurationError(f"message_size is {message_size!r}, expected bytes, 1 or more")
         self.message_size = message_size
         self.group_expiry = group_expiry
+        self.seal = None if encryption_keys is None else Seal(encryption_keys)
+        """What encrypts messages, if anything does."""
         self._idle: deque[Receiver] = deque()
         # Copies of group messages for members that `receive` has yet to return, by prefix.
         self._local: dict[str, deque[tuple[str, dict[str, Any]]]] = {}

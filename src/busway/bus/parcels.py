@@ -117,7 +117,9 @@ def message_parcel(
 def group_parcel(plan: Plan, group: str, target: str, message: Any, id_: int, now: float) -> Parcel:
     """Return a parcel with a group's message for one of its targets."""
     if target[-1] != "!":
-        return message_parcel(plan, target, message, id_, now)
+        parcel = message_parcel(plan, target, message, id_, now)
+        parcel.envelope.group = group
+        return parcel
     return _about(plan, Kind.GROUP_MESSAGE, group, target, message, id_, now)
 
 

@@ -21,6 +21,7 @@ from busway.bus.messages import Message, check_message, plain
 from busway.bus.parcels import Parcel, Refused, Run, group_parcel, lane_of, message_parcel, notice
 from busway.bus.queues import group_send
 from busway.bus.records import lane_key
+from busway.bus.sealing import Seal
 from busway.bus.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -103,12 +104,17 @@ def _prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) 
         )
     for item in items:
         if isinstance(item, Run):
-            _seal(item, layer.message_size)
+            _encode(item, layer.message_size, layer.seal)
     return Prepared(items, returned)
 
 
-def _seal(run: Run, limit: int) -> None:
+def _encode(run: Run, limit: int, seal: Seal | None) -> None:
     """Encode a run, after which its messages may be changed. Raises what `encode_message` does."""
+    if seal is not None:
+        for envelope in run.envelopes:
+            envelope.message = seal.close(envelope.message, envelope.channel, limit)
+        tie_run(run)
+        return
     try:
         size = tie_run(run)
     except (UnicodeEncodeError, TypeError):
@@ -131,11 +137,16 @@ def _step(
         case Send(channel, message, delay):
             names.check_channel(channel)
             encode_message(message, channel, limit, checked=operation.checked)
-            return message_parcel(layer.plans[channel], channel, message, new_id(), now, delay)
+            plan = layer.plans[channel]
+            parcel = message_parcel(plan, channel, message, new_id(), now, delay)
+            if layer.seal is not None:
+                parcel.envelope.message = layer.seal.close(message, channel, limit)
+            return parcel
         case GroupSend(group, message):
             names.check_group(group)
             encode_message(message, group, limit, checked=operation.checked)
-            return partial(_send_to_group, layer, group, message, now)
+            sealed = layer.seal.close_for_group(message, group, limit) if layer.seal else None
+            return partial(_send_to_group, layer, group, message, sealed, now)
         case GroupAdd(group, channel):
             names.check_group(group)
             names.check_channel(channel)
@@ -161,8 +172,16 @@ def _leave(layer: "StoredLayer", channel: str, now: float, step: Transaction) ->
 
 
 def _send_to_group(
-    layer: "StoredLayer", group: str, message: Message, now: float, step: Transaction
+    layer: "StoredLayer",
+    group: str,
+    message: Message,
+    sealed: dict[str, Any] | None,
+    now: float,
+    step: Transaction,
 ) -> None:
     for target in membership.group_targets(step, group):
         plan = layer.plans.find(target)
-        group_send(step, group_parcel(plan, group, target, message, layer.ids.new(), now))
+        parcel = group_parcel(plan, group, target, message, layer.ids.new(), now)
+        if sealed is not None:
+            parcel.envelope.message = sealed
+        group_send(step, parcel)

@@ -17,6 +17,7 @@ from busway.bus.marks import Mark
 from busway.bus.parcels import Parcel, Refused, Run
 from busway.bus.preparing import NOTHING, Prepared, Single, prepare
 from busway.bus.queues import promote, put_back, release, release_all, send, send_run, take
+from busway.bus.sealing import Seal
 from busway.bus.transaction import StoreFull, Transaction
 
 if TYPE_CHECKING:
@@ -265,7 +266,31 @@ class StoredReceiver(Receiver):
                     delivery.place = place
                     place += 1
             deliveries += found
-        return deliveries
+        return deliveries if self._layer.seal is None else self._open(deliveries, self._layer.seal)
+
+    def _open(self, deliveries: Sequence[Delivery], seal: Seal) -> list[Delivery]:
+        """Decrypt what was taken, and drop what is not genuine."""
+        genuine: list[Delivery] = []
+        forged: list[Delivery] = []
+        for delivery in deliveries:
+            (genuine if seal.open(delivery) else forged).append(delivery)
+        if forged:
+            self._discard(forged)
+        return genuine
+
+    def _discard(self, forged: Sequence[Delivery]) -> None:
+        self._held.remember()
+        with self._layer.transaction() as store:
+            step = Transaction(store, self._layer.plans, time.time())
+            for delivery in forged:
+                where = names.address(delivery.channel)
+                step.drop(step.channel(where), where, "tampered")
+            release_all(step, forged)
+            if self._held.finish(forged):
+                burial.hold(step, self.name, self._held.record())
+            step.finish()
+        # There is less than was found, and nobody may be registered to be woken for the rest.
+        self._layer.ring(list(dict.fromkeys([*step.rings, self.name])))
 
     # -- waiting ------------------------------------------------------------------------
 

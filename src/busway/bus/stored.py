@@ -99,7 +99,9 @@ class StoredLayer(ChannelLayer):
         now = time.time()
         with self.transaction() as store:
             found = first(store, channel, now)
-        return found.message if found else None
+        if found is None or (self.seal is not None and not self.seal.open(found)):
+            return None
+        return found.message
 
     def flush(self) -> None:
         """Drop every message, group and count. Receivers that wait go on waiting."""

@@ -1,12 +1,14 @@
 """Channel layers from URLs: `memory://`, `ipc://name?capacity=200`, or any installed scheme."""
 
 import re
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from busway.bus.encryption import parse_keys
 from busway.bus.errors import ConfigurationError
 from busway.bus.layer import ChannelLayer
 
@@ -64,7 +66,7 @@ def default_url() -> str:
     return f"ipc://{default_name()}"
 
 
-def query_options(url: str, kinds: dict[str, type]) -> dict[str, Any]:
+def query_options(url: str, kinds: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     """Return the query parameters of `url`, converted to the types in `kinds`.
 
     Raises `ConfigurationError` for a parameter that is not in `kinds`, given twice, or of
@@ -80,18 +82,19 @@ def query_options(url: str, kinds: dict[str, type]) -> dict[str, Any]:
         try:
             options[key] = kinds[key](text)
         except ValueError:
-            expected = kinds[key].__name__
+            expected = getattr(kinds[key], "__name__", "something else")
             raise ConfigurationError(
                 f"option {key!r} in {shown(url)!r} is {text!r}, expected {expected}"
             ) from None
     return options
 
 
-LAYER_OPTIONS: dict[str, type] = {
+LAYER_OPTIONS: dict[str, Callable[[str], Any]] = {
     "capacity": int,
     "expiry": float,
     "group_expiry": float,
     "message_size": int,
     "lane_capacity": int,
+    "encryption_keys": parse_keys,
 }
 """Options that every layer takes in its URL."""
