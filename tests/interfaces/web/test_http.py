@@ -354,11 +354,23 @@ def test_a_path_cannot_forge_a_line_of_the_log(
 
 
 @pytest.mark.parametrize("length", [b"1", b"100"])
-def test_a_wrong_content_length_does_not_pass_for_a_whole_response(
+def test_a_wrong_content_length_is_a_server_error(
     server: WebServer, worker: Worker, length: bytes
 ) -> None:
     bad = reply(headers=[[b"content-length", length]], content=b"hello")
     worker.script["http.request"] = lambda _: [bad]
+    with session() as client:
+        assert client.get(server.url).status_code == 500
+        assert client.get(server.url).status_code == 500
+    server.dropped("bad reply", 2)
+
+
+@pytest.mark.parametrize("length", [b"6", b"100"])
+def test_a_wrong_content_length_does_not_pass_for_a_whole_stream(
+    server: WebServer, worker: Worker, length: bytes
+) -> None:
+    first = reply(headers=[[b"content-length", length]], content=b"hello", more_content=True)
+    worker.script["http.request"] = lambda _: [first, {"content": b"world"}]
     with pytest.raises(httpx.RemoteProtocolError):
         fetch("GET", server.url)
     server.dropped("bad reply")

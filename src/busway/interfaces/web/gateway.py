@@ -33,6 +33,13 @@ class Connection(Protocol):
         """End because the server stops."""
 
 
+class Greedy(Protocol):
+    """Something that is not read until the bus has taken what it sent."""
+
+    def go_on(self) -> None:
+        """Be told that the tick is over."""
+
+
 class Gateway:
     """Joins the connections of one process to the bus.
 
@@ -50,7 +57,7 @@ class Gateway:
         """What was refused, cut or dropped, by reason."""
         self.unwritten: list[WebSocketConnection] = []
         """Connections that have frames to write at the end of this tick."""
-        self.greedy: list[WebSocketConnection] = []
+        self.greedy: list[Greedy] = []
         """Connections that have sent so much in this tick that they are not read any more."""
         self.log = AccessLog(enabled=self.options.access_log)
         self.wheel = Wheel()
@@ -147,8 +154,8 @@ class Gateway:
                 connection.flush()
         if self.greedy:
             greedy, self.greedy = self.greedy, []
-            for connection in greedy:
-                connection.go_on()
+            for sender in greedy:
+                sender.go_on()
 
     def _fan_out(self, delivery: Delivery) -> None:
         """Hand a group message to this process's members; it is parsed and encoded once."""

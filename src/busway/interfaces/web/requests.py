@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -107,16 +107,25 @@ def origin_allowed(origin: str, host: str, allowed: Sequence[str]) -> bool:
     return netloc.removesuffix(default) == host.lower().removesuffix(default)
 
 
-def origin_form(target: bytes) -> bytes:
-    """Return the path and query of a request's target, which may be a whole URL.
+def split_target(target: bytes) -> tuple[str, bytes]:
+    """Return the path, decoded, and the query string of a request's target.
 
-    RFC 9112, 3.2.2. The host is then that of the Host header, as behind a proxy.
+    That may be a whole URL (RFC 9112, 3.2.2); the host is then that of the Host header, as behind
+    a proxy. Raises `BadRequest` for what names nothing on a server of HTTP.
     """
-    found = _ORIGIN.match(target)
-    if found is None:
-        return target
-    rest = target[found.end() :]
-    return rest if rest[:1] == b"/" else b"/" + rest
+    if target[:1] != b"/":
+        origin = _ORIGIN.match(target)
+        if origin is None:
+            raise BadRequest(400, "The request's target is no path.")
+        target = target[origin.end() :]
+        if target[:1] != b"/":
+            target = b"/" + target
+    raw_path, _, query = target.partition(b"#")[0].partition(b"?")
+    try:
+        path = raw_path.decode("ascii")
+    except UnicodeDecodeError:
+        raise BadRequest(400, "The path has characters that are not encoded.") from None
+    return unquote(path) if "%" in path else path, query
 
 
 def _clean(headers: Iterable[tuple[bytes, bytes]], http_version: str) -> list[tuple[bytes, bytes]]:
