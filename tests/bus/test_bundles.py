@@ -14,10 +14,11 @@ from busway.bus.bundles import (
     is_plain,
     tie,
     tie_all,
+    tie_run,
     untie,
 )
-from busway.bus.codec import Envelope, Kind, encode_envelope
-from busway.bus.parcels import Parcel
+from busway.bus.codec import Envelope, Kind, encode
+from busway.bus.parcels import Parcel, Run
 from busway.bus.plans import Plans
 from busway.bus.policy import Policies
 
@@ -29,7 +30,8 @@ ENVELOPES = st.builds(
     id=st.integers(0, 2**63 - 1),
     channel=st.sampled_from(["normal", "single?reader", "process!one"]),
     sent=SECONDS,
-    body=st.binary(max_size=100) | st.just(b"x" * 9000),
+    message=st.dictionaries(st.text(max_size=5), st.binary(max_size=100))
+    | st.just({"x": b"x" * 9000}),
     lane=st.text(max_size=5),
     group=st.text(max_size=5),
     attempt=st.integers(1, 100),
@@ -38,21 +40,26 @@ PLAN = Plans(Policies()).find("a")
 
 
 def parcel(envelope: Envelope) -> Parcel:
-    return Parcel(PLAN, envelope, encode_envelope(envelope), b"", 0.0)
+    return Parcel(PLAN, envelope)
+
+
+def envelopes_of(bundle: bytes) -> list[Envelope]:
+    fields = Envelope.__struct_fields__
+    return [Envelope(*(getattr(each, name) for name in fields)) for each in decode_bundle(bundle)]
 
 
 @given(st.lists(ENVELOPES, min_size=1, max_size=MAX_COUNT))
 def test_what_was_tied_is_untied_and_decoded(envelopes: list[Envelope]) -> None:
-    raw = [encode_envelope(envelope) for envelope in envelopes]
+    raw = [encode(envelope) for envelope in envelopes]
     bundle = tie(raw)
     assert untie(bundle) == raw
-    assert decode_bundle(bundle) == envelopes
+    assert envelopes_of(bundle) == envelopes
     assert count_of(bundle) == len(envelopes)
 
 
 @given(ENVELOPES)
 def test_what_is_read_without_decoding_is_the_same(envelope: Envelope) -> None:
-    bundle = tie([encode_envelope(envelope)])
+    bundle = tie([encode(envelope)])
     assert expires_of(bundle) == envelope.expires
     assert is_plain(bundle) == (envelope.kind is Kind.MESSAGE)
     assert is_notice(bundle) == (envelope.kind in (Kind.JOINED, Kind.LEFT))
@@ -62,17 +69,39 @@ def test_what_is_read_without_decoding_is_the_same(envelope: Envelope) -> None:
 @given(st.lists(ENVELOPES, max_size=3 * MAX_COUNT))
 def test_bundles_keep_order_and_what_they_promise(envelopes: list[Envelope]) -> None:
     bundles = list(tie_all([parcel(envelope) for envelope in envelopes]))
-    found = [decode_bundle(bundle) for bundle in bundles]
+    found = [envelopes_of(bundle) for bundle in bundles]
     assert [envelope for bundle in found for envelope in bundle] == envelopes
     for bundle in found:
         expiries = [envelope.expires for envelope in bundle]
         assert expiries == sorted(expiries)
         assert 1 <= len(bundle) <= MAX_COUNT
         assert len(bundle) == 1 or all(each.kind is Kind.MESSAGE for each in bundle)
-        assert sum(len(encode_envelope(each)) for each in bundle[:-1]) <= MAX_SIZE
+        assert sum(len(encode(each)) for each in bundle[:-1]) <= MAX_SIZE
+
+
+@given(st.lists(ENVELOPES, min_size=1, max_size=MAX_COUNT))
+def test_a_run_is_the_bundle_that_its_messages_make(envelopes: list[Envelope]) -> None:
+    run = Run(PLAN, envelopes, [], list(range(len(envelopes))))
+    size = tie_run(run)
+    whole = tie([encode(envelope) for envelope in envelopes])
+    assert run.bundle == (whole if size <= MAX_SIZE else b"")
+
+
+@given(st.lists(st.lists(ENVELOPES, min_size=1, max_size=MAX_COUNT), max_size=4))
+def test_runs_and_parcels_keep_their_order(groups: list[list[Envelope]]) -> None:
+    items: list[Parcel | Run] = []
+    for number, envelopes in enumerate(groups):
+        if number % 2:
+            items += map(parcel, envelopes)
+        else:
+            run = Run(PLAN, envelopes, [], list(range(len(envelopes))))
+            tie_run(run)
+            items.append(run)
+    found = [each for bundle in tie_all(items) for each in envelopes_of(bundle)]
+    assert found == [envelope for envelopes in groups for envelope in envelopes]
 
 
 def test_messages_of_one_exchange_share_a_bundle() -> None:
-    envelopes = [Envelope(1.0, Kind.MESSAGE, n, "a", 0.0, b"") for n in range(MAX_COUNT + 4)]
+    envelopes = [Envelope(1.0, Kind.MESSAGE, n, "a", 0.0, {}) for n in range(MAX_COUNT + 4)]
     bundles = list(tie_all([parcel(envelope) for envelope in envelopes]))
     assert [count_of(bundle) for bundle in bundles] == [MAX_COUNT, 4]

@@ -2,7 +2,9 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from busway.app.commits import Counts
 from busway.app.context import Outbox, outbox
@@ -14,7 +16,7 @@ from busway.bus.errors import UsageError
 from busway.bus.layer import ChannelLayer, Operation
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, gc=False):
     """A consumer to be called with a message."""
 
     target: Target
@@ -47,7 +49,7 @@ class Caller:
         """Call a sync consumer; returns what is sent. Raises nothing but `KeyboardInterrupt`."""
         held = Outbox(self._layer)
         outbox.set(held)
-        target, message, arguments = call
+        target, message, arguments = call.target, call.message, call.arguments
         try:
             returned = target.consumer(message, **arguments)
             if returned is not None and inspect.iscoroutine(returned):
@@ -68,7 +70,7 @@ class Caller:
         """Do `call` for an async consumer, in a task of its own."""
         held = Outbox(self._layer)
         outbox.set(held)
-        target, message, arguments = call
+        target, message, arguments = call.target, call.message, call.arguments
         try:
             await target.consumer(message, **arguments)
         except KeyboardInterrupt:

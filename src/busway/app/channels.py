@@ -8,14 +8,13 @@ everything is done at once.
 What is sent is checked and copied at once either way: changing it afterwards changes nothing.
 """
 
-from copy import deepcopy
 from math import inf
 from typing import Any
 
 from busway.app.context import current_layer, held_by
 from busway.bus.errors import UsageError
 from busway.bus.layer import ChannelLayer, GroupAdd, GroupDiscard, GroupSend, Send
-from busway.bus.messages import check_message
+from busway.bus.messages import isolate
 from busway.bus.names import check_channel, check_group
 
 Content = dict[str, Any]
@@ -48,7 +47,7 @@ class Channel:
         else:
             if delay:
                 _check_delay(delay)
-            outbox.append(Send(self.name, _isolate(content), delay, checked=True))
+            outbox.append(Send(self.name, isolate(content), delay, checked=True))
 
     async def asend(
         self, content: Content, *, immediately: bool = False, delay: float = 0.0
@@ -60,7 +59,7 @@ class Channel:
         else:
             if delay:
                 _check_delay(delay)
-            outbox.append(Send(self.name, _isolate(content), delay, checked=True))
+            outbox.append(Send(self.name, isolate(content), delay, checked=True))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Channel) and other.name == self.name
@@ -114,7 +113,7 @@ class Group:
         if outbox is None:
             (self.channel_layer or current_layer()).group_send(self.name, content)
         else:
-            outbox.append(GroupSend(self.name, _isolate(content), checked=True))
+            outbox.append(GroupSend(self.name, isolate(content), checked=True))
 
     def channels(self) -> list[str]:
         """Return the names of the members, without what is still held."""
@@ -144,7 +143,7 @@ class Group:
         if outbox is None:
             await (self.channel_layer or current_layer()).agroup_send(self.name, content)
         else:
-            outbox.append(GroupSend(self.name, _isolate(content), checked=True))
+            outbox.append(GroupSend(self.name, isolate(content), checked=True))
 
     async def achannels(self) -> list[str]:
         """Do `channels` from async code."""
@@ -163,24 +162,11 @@ class Group:
         return f"Group({self.name!r})"
 
 
-_CONTAINERS = (dict, list, tuple)
-
-
 def _name_of(channel: Channel | str) -> str:
     if isinstance(channel, Channel):
         return channel.name
     check_channel(channel)
     return channel
-
-
-def _isolate(content: Content) -> Content:
-    """Return a copy of checked content that nobody else can change."""
-    check_message(content)
-    copy = content.copy()
-    for key, value in content.items():
-        if value.__class__ in _CONTAINERS:
-            copy[key] = deepcopy(value)
-    return copy
 
 
 def _check_delay(delay: float) -> None:

@@ -5,13 +5,14 @@ to take it can be read without decoding it. Its messages expire in their order; 
 not a plain message stands alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 
 import msgspec
 
-from busway.bus.codec import Envelope, Kind, decode_envelope
-from busway.bus.parcels import Parcel
+from busway.bus.codec import Kind, decode_envelope, encode
+from busway.bus.layer import Delivery
+from busway.bus.parcels import Parcel, Run
 
 MAX_COUNT = 32
 """Messages in one bundle: as many as a worker takes at once. A reader that takes fewer has to
@@ -22,13 +23,14 @@ MAX_SIZE = 32 * 1024
 
 _ARRAY_16 = 0xDC
 _header = Struct(">BH").pack
+
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _float_at = Struct(">d").unpack_from
 _COUNT_AT = 2
 _EXPIRES_AT = 5
 _KIND_AT = 13
 
-decode_bundle = msgspec.msgpack.Decoder(list[Envelope]).decode
+decode_bundle = msgspec.msgpack.Decoder(list[Delivery]).decode
 
 
 def tie(envelopes: Sequence[bytes]) -> bytes:
@@ -41,8 +43,35 @@ def untie(bundle: bytes) -> list[bytes]:
     return [bytes(raw) for raw in _split(bundle)]
 
 
-def tie_all(parcels: Sequence[Parcel]) -> Iterator[bytes]:
-    """Yield bundles of parcels for one queue, in their order."""
+def tie_run(run: Run) -> int:
+    """Encode the messages of a run, up to `MAX_COUNT`, all at once; returns how many bytes.
+
+    They become its bundle if that is not too large.
+    """
+    data = encode(run.envelopes)
+    if len(data) <= MAX_SIZE:
+        # The encoder's own header is shorter when the array is.
+        own = 1 if data[0] != _ARRAY_16 else _COUNT_AT + 1
+        run.bundle = _header(_ARRAY_16, len(run.envelopes)) + data[own:]
+    return len(data)
+
+
+def tie_all(items: Iterable[Parcel | Run]) -> Iterator[bytes]:
+    """Yield bundles of parcels and runs for one queue, in their order."""
+    loose: list[Parcel] = []
+    for item in items:
+        if isinstance(item, Parcel):
+            loose.append(item)
+        elif item.bundle:
+            yield from _tie_parcels(loose)
+            loose = []
+            yield item.bundle
+        else:
+            loose += item.parcels()
+    yield from _tie_parcels(loose)
+
+
+def _tie_parcels(parcels: Sequence[Parcel]) -> Iterator[bytes]:
     run: list[bytes] = []
     size = 0
     expires = 0.0

@@ -37,8 +37,7 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     """Where it was sent: a channel; for a group message the target's prefix."""
     sent: float
     """When it was sent: seconds since the epoch."""
-    body: bytes
-    """The encoded message."""
+    message: dict[str, Any]
     lane: str = ""
     """Ordering lane: the policy's pattern, NUL, the value of the ordering key. Empty: none."""
     group: str = ""
@@ -46,10 +45,7 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     """How often it has been handed out, this time included."""
 
 
-_encode_body = msgspec.msgpack.Encoder().encode
-_decode_body = msgspec.msgpack.Decoder(dict[str, Any]).decode
-
-encode_envelope = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
 
 
@@ -62,20 +58,15 @@ def encode_message(message: Message, channel: str, limit: int, *, checked: bool 
     if not checked:
         check_message(message)
     try:
-        body = _encode_body(message)
+        body = encode(message)
     except UnicodeEncodeError:
         check_text(message)
         raise
     except TypeError:  # a subclass of str, which the encoder does not take
-        body = _encode_body(plain(message))
+        body = encode(plain(message))
     if len(body) > limit:
         raise MessageTooLarge(channel, len(body), limit)
     return body
-
-
-def decode_message(body: bytes) -> dict[str, Any]:
-    """Return the message in `body`; raises `msgspec.DecodeError` when it is not one."""
-    return _decode_body(body)
 
 
 class Ids:

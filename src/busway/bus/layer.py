@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from busway.bus import names
+from busway.bus.codec import Envelope
 from busway.bus.errors import (
     BusError,
     ChannelFull,
@@ -65,21 +66,11 @@ class GroupSend(msgspec.Struct, frozen=True, gc=False):
     """See `Send.checked`."""
 
 
-class Delivery(msgspec.Struct, gc=False):
-    """A message that was received."""
+class Delivery(Envelope, gc=False):
+    """A message that was received: the envelope that carried it, and what it is to the receiver."""
 
-    channel: str
-    """The channel it was sent to; for a group message on process-specific channels, the prefix."""
-    message: dict[str, Any]
     members: tuple[str, ...] = ()
     """For a group message: this process's member channels, to each of which it is addressed."""
-    id: int = 0
-    sent: float = 0.0
-    """When it was sent: seconds since the epoch."""
-    attempt: int = 1
-    """How often it has been handed out, this time included."""
-    lane: str = ""
-    """Its ordering lane, or empty."""
     place: int = 0
     """Its place in all that its receiver took to hold; 0: it is not held."""
 

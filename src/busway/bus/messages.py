@@ -7,6 +7,7 @@ ASGI specification (version 1, "Applications / Messages").
 
 import reprlib
 from collections.abc import Mapping
+from copy import deepcopy
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -30,6 +31,18 @@ def check_message(message: Message) -> None:
         if key.__class__ is not str or value.__class__ not in _PLAIN:
             _check_dict(message, "message", 0)
             return
+
+
+def isolate(message: Message) -> dict[str, Any]:
+    """Return a copy of `message` that nobody else can change; raises as `check_message` does."""
+    if isinstance(message, dict):
+        for key, value in message.items():
+            if key.__class__ is not str or value.__class__ not in _PLAIN:
+                break
+        else:
+            return message.copy()
+    check_message(message)
+    return deepcopy(dict(message))
 
 
 def _check_dict(found: dict[Any, Any], where: str, depth: int) -> None:

@@ -32,9 +32,11 @@ def check_channel(name: object) -> None:
 
     A bare prefix ("name!" or "name?") is not: nothing can be sent there.
     """
-    if not isinstance(name, str) or not _is_channel(name):
+    if not isinstance(name, str):
         raise InvalidName(name, _CHANNEL_GRAMMAR)
-    if name[-1] in "?!":
+    if not _is_sendable(name):
+        if not _is_channel(name):
+            raise InvalidName(name, _CHANNEL_GRAMMAR)
         raise InvalidName(name, f"a full channel name; {name!r} is a prefix, see new_channel()")
 
 
@@ -55,6 +57,11 @@ def check_receivable(name: object) -> None:
         raise InvalidName(
             name, "a normal channel, a full 'name?random', or a prefix that ends with '!'"
         )
+
+
+@lru_cache(maxsize=4096)
+def _is_sendable(name: str) -> bool:
+    return _is_channel(name) and name[-1] not in "?!"
 
 
 @lru_cache(maxsize=4096)

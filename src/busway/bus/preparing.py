@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from busway.bus import membership, names
-from busway.bus.codec import Kind, encode_message
-from busway.bus.layer import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
-from busway.bus.messages import Message
-from busway.bus.parcels import Parcel, Refused, group_parcel, message_parcel, notice
+from busway.bus.bundles import MAX_COUNT, tie_run
+from busway.bus.codec import Envelope, Kind, encode_message
+from busway.bus.layer import (
+    Delivery,
+    GroupAdd,
+    GroupDiscard,
+    GroupSend,
+    Leave,
+    Operation,
+    Return,
+    Send,
+)
+from busway.bus.messages import Message, check_message, plain
+from busway.bus.parcels import Parcel, Refused, Run, group_parcel, lane_of, message_parcel, notice
 from busway.bus.queues import group_send
+from busway.bus.records import lane_key
 from busway.bus.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -19,39 +30,112 @@ Step = Callable[[Transaction], Refused | None]
 """Does an operation; returns why when there was no room."""
 
 
-def prepare(
-    operations: Sequence[Operation], layer: "StoredLayer", now: float
-) -> list[Parcel | Step]:
-    """Return what each operation puts into a queue, or what it does in a transaction.
+class Single(NamedTuple):
+    """An operation that is not part of a run."""
+
+    place: int
+    """Where it stands among the operations."""
+    work: Parcel | Step
+
+
+class Prepared(NamedTuple):
+    """The operations of one exchange."""
+
+    items: Sequence[Run | Single] = ()
+    """What they put into queues, and what else they do in a transaction."""
+    returned: Sequence[Delivery] = ()
+    """What is given back: put back all at once, to keep its order."""
+
+
+NOTHING = Prepared()
+
+
+def prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -> Prepared:
+    """Make operations ready.
 
     `now` is seconds since the epoch. Raises `UsageError` for names and messages that are wrong.
     """
-    plans, new_id, limit = layer.plans, layer.ids.new, layer.message_size
-    steps: list[Parcel | Step] = []
-    for operation in operations:
-        if isinstance(operation, Send):
-            channel, message = operation.channel, operation.message
-            try:
-                plan = plans[channel]
-            except TypeError:  # not even something that could be a key
-                names.check_channel(channel)
-                raise
-            body = encode_message(message, channel, limit, checked=operation.checked)
-            steps.append(
-                message_parcel(plan, channel, message, body, new_id(), now, operation.delay)
-            )
+    try:
+        return _prepare(operations, layer, now)
+    except TypeError:
+        for operation in operations:
+            if isinstance(operation, Send):  # a name that could not even be looked up
+                names.check_channel(operation.channel)
+        raise
+
+
+def _prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -> Prepared:
+    items: list[Run | Single] = []
+    returned: list[Delivery] = []
+    plans, new_id, message_kind = layer.plans, layer.ids.new, Kind.MESSAGE
+    # Runs that may go on. Lanes go across channels, so of ordered ones only the last.
+    runs: dict[str, Run] = {}
+    ordered: Run | None = None
+    for place, operation in enumerate(operations):
+        if not isinstance(operation, Send) or operation.delay:
+            runs, ordered = {}, None
+            if isinstance(operation, Return):
+                returned.append(operation.delivery)
+            else:
+                items.append(Single(place, _step(operation, layer, now)))
+            continue
+        channel = operation.channel
+        message: Any = operation.message
+        plan = plans[channel]
+        if not operation.checked:
+            check_message(message)
+        lane = ""
+        if plan.ordering is None:
+            run = runs.get(plan.address)
+            if run is None or len(run.places) == MAX_COUNT:
+                run = runs[plan.address] = Run(plan)
+                items.append(run)
         else:
-            steps.append(_step(operation, layer, now))
-    return steps
+            run = ordered
+            if run is None or run.plan.address != plan.address or len(run.places) == MAX_COUNT:
+                run = ordered = Run(plan)
+                items.append(run)
+            lane = lane_of(plan, message)
+            run.lane_keys.append(lane_key(lane) if lane else b"")
+        run.places.append(place)
+        run.envelopes.append(
+            Envelope(now + plan.expiry, message_kind, new_id(), channel, now, message, lane)
+        )
+    for item in items:
+        if isinstance(item, Run):
+            _seal(item, layer.message_size)
+    return Prepared(items, returned)
 
 
-def _step(operation: Operation, layer: "StoredLayer", now: float) -> Step:
-    new_id = layer.ids.new
+def _seal(run: Run, limit: int) -> None:
+    """Encode a run, after which its messages may be changed. Raises what `encode_message` does."""
+    try:
+        size = tie_run(run)
+    except (UnicodeEncodeError, TypeError):
+        for envelope in run.envelopes:
+            encode_message(envelope.message, envelope.channel, limit)
+            envelope.message = plain(envelope.message)
+        size = tie_run(run)
+    if size > limit:
+        for envelope in run.envelopes:
+            encode_message(envelope.message, envelope.channel, limit)
+
+
+def _step(
+    operation: Send | GroupSend | GroupAdd | GroupDiscard | Leave,
+    layer: "StoredLayer",
+    now: float,
+) -> Parcel | Step:
+    new_id, limit = layer.ids.new, layer.message_size
     match operation:
+        case Send(channel, message, delay):
+            names.check_channel(channel)
+            encode_message(message, channel, limit, checked=operation.checked)
+            return message_parcel(layer.plans[channel], channel, message, new_id(), now, delay)
         case GroupSend(group, message):
             names.check_group(group)
-            body = encode_message(message, group, layer.message_size, checked=operation.checked)
-            return partial(_send_to_group, layer, group, message, body, now)
+            encode_message(message, group, limit, checked=operation.checked)
+            return partial(_send_to_group, layer, group, message, now)
         case GroupAdd(group, channel):
             names.check_group(group)
             names.check_channel(channel)
@@ -66,8 +150,6 @@ def _step(operation: Operation, layer: "StoredLayer", now: float) -> Step:
         case Leave(channel):
             names.check_channel(channel)
             return partial(_leave, layer, channel, now)
-        case _:
-            return later
 
 
 def _leave(layer: "StoredLayer", channel: str, now: float, step: Transaction) -> None:
@@ -79,12 +161,8 @@ def _leave(layer: "StoredLayer", channel: str, now: float, step: Transaction) ->
 
 
 def _send_to_group(
-    layer: "StoredLayer", group: str, message: Message, body: bytes, now: float, step: Transaction
+    layer: "StoredLayer", group: str, message: Message, now: float, step: Transaction
 ) -> None:
     for target in membership.group_targets(step, group):
         plan = layer.plans.find(target)
-        group_send(step, group_parcel(plan, group, target, message, body, layer.ids.new(), now))
-
-
-def later(step: Transaction) -> None:
-    """Do nothing: what is given back is put back all at once, to keep its order."""
+        group_send(step, group_parcel(plan, group, target, message, layer.ids.new(), now))

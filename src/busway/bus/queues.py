@@ -6,9 +6,10 @@ from itertools import count
 from busway.bus import records
 from busway.bus.bundles import count_of, expires_of, is_notice, tie, untie
 from busway.bus.codec import Envelope, decode_envelope
+from busway.bus.layer import Delivery
 from busway.bus.membership import leave
 from busway.bus.names import address
-from busway.bus.parcels import Parcel, Refused, repack, size_of
+from busway.bus.parcels import Parcel, Refused, Run, repack, size_of
 from busway.bus.records import ChannelRecord, LaneRecord
 from busway.bus.transaction import EVERYONE, Store, Transaction
 
@@ -24,6 +25,45 @@ MAX_PROMOTED = 500
 _turns = count()
 
 
+def send_run(
+    step: Transaction, run: Run, sender: str, *, fits: bool
+) -> Sequence[tuple[int, Refused]]:
+    """Store the messages of a run; returns the places of those that found no room, and why.
+
+    See `send` for the rest.
+    """
+    plan = run.plan
+    record = step.channel(plan.address)
+    count = len(run.places)
+    begun = 0
+    if fits and not step.closed_lanes and record.pending + count <= plan.capacity:
+        # What nearly every message meets: room, and nobody of its lane before it.
+        begun = _begin_lanes(step, run) if run.lane_keys else count
+        if begun == count:
+            step.enqueue_run(run, record)
+            record.accepted += count
+            return ()
+    parcels = run.parcels()
+    for parcel in parcels[:begun]:
+        step.enqueue(parcel, record)
+    record.accepted += begun
+    refused = []
+    for place, parcel in zip(run.places[begun:], parcels[begun:], strict=True):
+        why = send(step, parcel, sender, fits=fits)
+        if why is not None:
+            refused.append((place, why))
+    return refused
+
+
+def _begin_lanes(step: Transaction, run: Run) -> int:
+    """Bring the lanes of a run's messages into use, up to one that is; returns how many."""
+    put, new_lane = step.store.put, records.new_lane
+    for number, (key, envelope) in enumerate(zip(run.lane_keys, run.envelopes, strict=True)):
+        if key and not put(key, new_lane(envelope.id), overwrite=False):
+            return number
+    return len(run.envelopes)
+
+
 def send(step: Transaction, parcel: Parcel, sender: str, *, fits: bool) -> Refused | None:
     """Store a message in its queue, behind its lane, or until it is due.
 
@@ -32,23 +72,7 @@ def send(step: Transaction, parcel: Parcel, sender: str, *, fits: bool) -> Refus
     """
     plan = parcel.plan
     record = step.channel(plan.address)
-    if (
-        fits
-        and record.pending < plan.capacity
-        and not parcel.due
-        and not step.closed_lanes
-        and (
-            not parcel.lane_key
-            or step.store.put(
-                parcel.lane_key, records.new_lane(parcel.envelope.id), overwrite=False
-            )
-        )
-    ):
-        # What nearly every message meets: room, and nobody of its lane before it.
-        step.enqueue(parcel, record)
-        record.accepted += 1
-        return None
-    refused = _send_carefully(step, parcel, record, sender, fits=fits)
+    refused = _send(step, parcel, record, sender, fits=fits)
     if refused is None:
         record.accepted += 1
     else:
@@ -57,7 +81,7 @@ def send(step: Transaction, parcel: Parcel, sender: str, *, fits: bool) -> Refus
     return refused
 
 
-def _send_carefully(
+def _send(
     step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str, *, fits: bool
 ) -> Refused | None:
     plan, lane = parcel.plan, parcel.envelope.lane
@@ -238,12 +262,26 @@ def first(store: Store, channel: str, now: float) -> Envelope | None:
     return None
 
 
+def release_all(step: Transaction, done: Sequence[Delivery]) -> None:
+    """Let the lanes of deliveries go on that were handled."""
+    pop, lane_key, new_lane = step.store.pop, records.lane_key, records.new_lane
+    for delivery in done:
+        if delivery.lane:
+            raw = pop(lane_key(delivery.lane))
+            if raw is not None and raw != new_lane(delivery.id):
+                _go_on(step, delivery.lane, raw, delivery.id)
+
+
 def release(step: Transaction, lane: str, id_: int) -> None:
     """Let a lane go on after its message `id_` was handled: the next one joins its queue."""
+    raw = step.store.pop(records.lane_key(lane))
+    if raw is not None and raw != records.new_lane(id_):
+        _go_on(step, lane, raw, id_)
+
+
+def _go_on(step: Transaction, lane: str, raw: bytes, id_: int) -> None:
+    """Let the next message of a lane join its queue; `raw` is the lane's record, taken away."""
     key = records.lane_key(lane)
-    raw = step.store.pop(key)
-    if raw is None or raw == records.new_lane(id_):
-        return
     record = records.decode_lane(raw)
     if record.current != id_:  # flushed meanwhile, and in use again
         step.store.put(key, raw)

@@ -1,21 +1,22 @@
 """The reader of a stored layer: an exchange as one transaction, and waiting."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from busway.bus import burial, names, records
 from busway.bus.bundles import count_of, decode_bundle, is_normal, is_plain
-from busway.bus.codec import Envelope, Kind, decode_message
+from busway.bus.codec import Kind
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed
 from busway.bus.held import Held
-from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return
+from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal
 from busway.bus.marks import Mark
-from busway.bus.parcels import Parcel
-from busway.bus.preparing import Step, later, prepare
-from busway.bus.queues import promote, put_back, release, send, take
+from busway.bus.parcels import Parcel, Refused, Run
+from busway.bus.preparing import NOTHING, Prepared, Single, prepare
+from busway.bus.queues import promote, put_back, release, release_all, send, send_run, take
 from busway.bus.transaction import StoreFull, Transaction
 
 if TYPE_CHECKING:
@@ -30,18 +31,9 @@ _MUCH = 4
 """Messages between two waits of a receiver that is busy."""
 
 
-class _Request(NamedTuple):
-    """What `StoredReceiver.exchange` was asked, made ready."""
-
-    operations: Sequence[Operation]
-    steps: Sequence[Parcel | Step]
-    returned: Sequence[Delivery]
-    done: Sequence[Delivery]
-    listening: bool
-    limit: int
-    now: float
-    wake_below: int
-    hold: bool
+_Request = tuple[Sequence[Operation], Prepared, Sequence[Delivery], bool, int, float, int, bool]
+"""What `StoredReceiver.exchange` was asked, made ready: operations, the same prepared, done,
+listening, limit, now, wake_below, hold. Plain, since it is made for every exchange."""
 
 
 class StoredReceiver(Receiver):
@@ -81,11 +73,9 @@ class StoredReceiver(Receiver):
         """See `Receiver.exchange`. It does not block, but for another exchange under way."""
         self._check_open()
         now = time.time()
-        returned: list[Delivery] = []
-        steps = prepare(operations, self._layer, now) if operations else []
-        if later in steps:
-            returned = [o.delivery for o in operations if isinstance(o, Return)]
-            self._check_returned(returned)
+        prepared = prepare(operations, self._layer, now) if operations else NOTHING
+        if prepared.returned:
+            self._check_returned(prepared.returned)
         if not channels:
             limit = 0
         elif channels is not self._given:
@@ -98,9 +88,7 @@ class StoredReceiver(Receiver):
                 self._mark = self._layer.mark(self.name)
             if now >= self._layer.next_sweep:
                 self._layer.tidy(now)
-        request = _Request(
-            operations, steps, returned, done, bool(channels), limit, now, wake_below, hold
-        )
+        request = (operations, prepared, done, bool(channels), limit, now, wake_below, hold)
         try:
             return self._run(request)
         except StoreFull:
@@ -121,7 +109,7 @@ class StoredReceiver(Receiver):
         self._held.remember()
         try:
             with self._layer.transaction() as store:
-                step = Transaction(store, self._layer.plans, request.now, room)
+                step = Transaction(store, self._layer.plans, request[5], room)
                 taken, place, refused = self._do(step, request)
                 step.finish()
         except BaseException:
@@ -130,23 +118,22 @@ class StoredReceiver(Receiver):
             raise
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
-        return Outcome(self._deliver(taken, place, hold=request.hold) if taken else [], refused)
+        return Outcome(self._deliver(taken, place, hold=request[7]) if taken else [], refused)
 
     def _do(self, step: Transaction, request: _Request) -> tuple[list[_Taken], int, list[Refusal]]:
         """Do a whole exchange; returns what was taken, the place of its first, what was refused."""
-        operations, steps, returned, done, listening, limit, now, wake_below, hold = request
+        operations, (items, returned), done, listening, limit, now, wake_below, hold = request
         taken: list[_Taken] = []
         refused: list[Refusal] = []
         count = place = 0
-        if steps:
-            refused = self._apply(step, operations, steps, self.name if wake_below else "")
+        if items:
+            refused = self._apply(step, operations, items, self.name if wake_below else "")
             if refused:
                 done = ()  # their lanes go on when what belongs to them is sent
         if returned:
             put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
-        for delivery in done:
-            if delivery.lane:
-                release(step, delivery.lane, delivery.id)
+        if done:
+            release_all(step, done)
         if limit:
             taken, count = self._take(step, limit, now)
             self._taken += count
@@ -188,18 +175,26 @@ class StoredReceiver(Receiver):
         self,
         step: Transaction,
         operations: Sequence[Operation],
-        steps: Sequence[Parcel | Step],
+        items: Sequence[Run | Single],
         sender: str,
     ) -> list[Refusal]:
-        refused = []
-        parcels = [item for item in steps if isinstance(item, Parcel)]
-        fits = step.expect(parcels) if parcels else True
-        for index, item in enumerate(steps):
-            why = send(step, item, sender, fits=fits) if isinstance(item, Parcel) else item(step)
+        fits = step.expect(_sent(items))
+        refused: list[tuple[int, Refused]] = []
+        for item in items:
+            if isinstance(item, Run):
+                refused += send_run(step, item, sender, fits=fits)
+                continue
+            place, work = item
+            why = send(step, work, sender, fits=fits) if isinstance(work, Parcel) else work(step)
             if why is not None:
-                error = ChannelFull(why.channel, why.reason, why.limit)
-                refused.append(Refusal(index, operations[index], error))
-        return refused
+                refused.append((place, why))
+        if not refused:
+            return []
+        refused.sort(key=itemgetter(0))
+        return [
+            Refusal(place, operations[place], ChannelFull(why.channel, why.reason, why.limit))
+            for place, why in refused
+        ]
 
     def _take(self, step: Transaction, limit: int, now: float) -> tuple[list[_Taken], int]:
         """Take messages, and say how many; notices about groups are seen to here."""
@@ -220,7 +215,7 @@ class StoredReceiver(Receiver):
                     noted = True
         return taken, limit - left
 
-    def _note(self, envelope: Envelope, now: float) -> tuple[str, ...]:
+    def _note(self, envelope: Delivery, now: float) -> tuple[str, ...]:
         """See to a notice; for a group message, return this process's members."""
         groups = self._layer.groups
         if envelope.kind is Kind.GROUP_MESSAGE:
@@ -259,24 +254,17 @@ class StoredReceiver(Receiver):
         return first
 
     def _deliver(self, taken: Sequence[_Taken], place: int, *, hold: bool) -> list[Delivery]:
-        deliveries = []
+        deliveries: list[Delivery] = []
         holds = hold and not self._passing
         for bundle, members in taken:
-            held = holds and (self._normal or is_normal(bundle))
-            for envelope in decode_bundle(bundle):
-                deliveries.append(
-                    Delivery(
-                        envelope.channel,
-                        decode_message(envelope.body),
-                        members,
-                        envelope.id,
-                        envelope.sent,
-                        envelope.attempt,
-                        envelope.lane,
-                        place if held else 0,
-                    )
-                )
-                place += held
+            found = decode_bundle(bundle)
+            if members:
+                found[0].members = members
+            if holds and (self._normal or is_normal(bundle)):
+                for delivery in found:
+                    delivery.place = place
+                    place += 1
+            deliveries += found
         return deliveries
 
     # -- waiting ------------------------------------------------------------------------
@@ -357,3 +345,12 @@ class StoredReceiver(Receiver):
             self._register(step, wanted=False)
             step.finish()
         self._layer.ring(list(dict.fromkeys(step.rings)))
+
+
+def _sent(items: Sequence[Run | Single]) -> Iterator[Run | Parcel]:
+    """Yield what is put into queues."""
+    for item in items:
+        if isinstance(item, Run):
+            yield item
+        elif isinstance(item.work, Parcel):
+            yield item.work

@@ -12,7 +12,7 @@ from typing import Any
 
 from busway.bus import names, records
 from busway.bus.bell import Bell
-from busway.bus.codec import Ids, Kind, decode_message
+from busway.bus.codec import Ids, Kind
 from busway.bus.errors import LayerClosed
 from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, Receiver, Statistics
@@ -90,7 +90,7 @@ class StoredLayer(ChannelLayer):
         now = time.time()
         with self.transaction() as store:
             found = first(store, channel, now)
-        return decode_message(found.body) if found else None
+        return found.message if found else None
 
     def flush(self) -> None:
         """Drop every message, group and count. Receivers that wait go on waiting."""

@@ -5,13 +5,13 @@ exchange (see `queues`, `membership`, `burial`) on a `Transaction`, calls `finis
 then rings the receivers in `rings`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from busway.bus import records
 from busway.bus.bundles import tie_all
 from busway.bus.errors import LayerUnavailable
-from busway.bus.parcels import Parcel, size_of
+from busway.bus.parcels import Parcel, Run, messages_in, size_of
 from busway.bus.plans import Plans
 from busway.bus.records import ChannelRecord, SubscriptionRecord
 
@@ -91,7 +91,7 @@ class Transaction:
         self._room = room
         self.spent = 0
         """Bytes that were added and not reserved, about."""
-        self._fresh: dict[str, list[Parcel]] = {}
+        self._fresh: dict[str, list[Parcel | Run]] = {}
         """What is to be put at the end of each queue: see `flush`."""
 
     # -- records ------------------------------------------------------------------------
@@ -132,9 +132,9 @@ class Transaction:
         self._subscriptions[name] = record
         return record
 
-    def expect(self, parcels: Sequence[Parcel]) -> bool:
-        """Say whether all of `parcels` fit into the store. If not, `fits` tells which do."""
-        size = sum(map(size_of, parcels))
+    def expect(self, items: Iterable[Parcel | Run]) -> bool:
+        """Say whether all of `items` fit into the store. If not, `fits` tells which do."""
+        size = sum(map(size_of, items))
         if self._room is None:
             self._room = self.store.reserve(size)
             if self._room > 0:
@@ -155,6 +155,11 @@ class Transaction:
         record.pending += 1
         self._fresh.setdefault(parcel.plan.address, []).append(parcel)
 
+    def enqueue_run(self, run: Run, record: ChannelRecord) -> None:
+        """Put the messages of a run at the end of a queue; they are there after `flush`."""
+        record.pending += len(run.places)
+        self._fresh.setdefault(run.plan.address, []).append(run)
+
     def notify(self, notice: Parcel) -> None:
         """Put a notice about a group at the end of its owner's queue."""
         address = notice.plan.address
@@ -163,15 +168,15 @@ class Transaction:
 
     def flush(self) -> None:
         """Write what `enqueue` and `notify` have collected, and wake whoever waits for it."""
-        for address, parcels in self._fresh.items():
+        for address, items in self._fresh.items():
             record = self._channels[address]
-            queue = parcels[0].plan.queue
-            for bundle in tie_all(parcels):
+            queue = items[0].plan.queue
+            for bundle in tie_all(items):
                 self.store.put(queue + records.index_key(record.tail), bundle)
                 record.tail += 1
             self.changed.add(address)
             if record.subscriptions:
-                self.ring(record, len(parcels))
+                self.ring(record, sum(map(messages_in, items)))
         self._fresh.clear()
 
     def drop(self, record: ChannelRecord, name: str, reason: str, count: int = 1) -> None:

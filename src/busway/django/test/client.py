@@ -189,7 +189,8 @@ def _noting(call: Call, returned: list[Any]) -> Call:
         returned.append(await consumer(message, **kwargs))
 
     target = call.target
-    return call._replace(target=target._replace(consumer=aconsume if target.is_async else consume))
+    noted = target._replace(consumer=aconsume if target.is_async else consume)
+    return Call(noted, call.message, call.arguments)
 
 
 def _call(taken: _Taken) -> list[Operation]:
