@@ -1,7 +1,7 @@
 """The head of a request, from any server, made fit for the bus: no I/O."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -128,16 +128,16 @@ def split_target(target: bytes) -> tuple[str, bytes]:
     return unquote(path) if "%" in path else path, query
 
 
-def _clean(headers: Iterable[tuple[bytes, bytes]], http_version: str) -> list[tuple[bytes, bytes]]:
-    pairs = list(headers)
-    names = [name for name, _ in pairs]
-    values = b" ".join([value for _, value in pairs])
-    if _BAD_NAME.search(b"-".join(names)) or _BAD_VALUE.search(values) or b"" in names:
+def _clean(headers: list[tuple[bytes, bytes]], http_version: str) -> list[tuple[bytes, bytes]]:
+    names = [name for name, _ in headers]
+    every_name = b"-".join(names)
+    values = b" ".join([value for _, value in headers])
+    if _BAD_NAME.search(every_name) or _BAD_VALUE.search(values) or b"" in names:
         raise BadRequest(400, "A header has characters that are not allowed.")
     # Two would let a proxy and us disagree about whose request it is (RFC 9112, 3.2).
     if http_version == "1.1" and names.count(b"host") != 1:
         raise BadRequest(400, "A request names its host once.")
-    return [pair for pair in pairs if b"_" not in pair[0]]
+    return [pair for pair in headers if b"_" not in pair[0]] if b"_" in every_name else headers
 
 
 def _take_proxy_headers(head: Head, hops: int) -> None:

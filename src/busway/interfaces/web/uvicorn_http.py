@@ -5,8 +5,8 @@ Give it to uvicorn as `http=HTTPProtocol` with an `asgi.Application` as the appl
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
 from enum import Enum
+from math import inf
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -16,7 +16,6 @@ from uvicorn.server import ServerState
 from busway.interfaces.web.draining import Drain
 from busway.interfaces.web.http_reader import Request, RequestReader
 from busway.interfaces.web.http_writer import ResponseWriter
-from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.replies import Headers, HTTPReply
 from busway.interfaces.web.requests import Address, BadRequest, Head, split_target
 from busway.interfaces.web.uvicorn_request import UvicornRequest
@@ -45,11 +44,13 @@ class HTTPProtocol(asyncio.Protocol):
         "_awaited",
         "_client",
         "_config",
+        "_deadline",
         "_drain",
         "_is_deaf",
         "_is_reading",
         "_is_serving",
         "_line",
+        "_options",
         "_reader",
         "_scheme",
         "_server",
@@ -71,14 +72,17 @@ class HTTPProtocol(asyncio.Protocol):
     ) -> None:
         """Take what uvicorn gives."""
         self.gateway = find_gateway(config)
+        self._options = self.gateway.options
         self.slot = 0
         self._config = config
         self._state = server_state
         self._app_state = app_state
-        self._reader = RequestReader(self.gateway.options.max_head_size)
+        self._reader = RequestReader(self._options.max_head_size)
         self._line: deque[UvicornRequest] = deque()
         """Requests whose answers are not complete. The first one is served."""
         self._awaited = Awaited.NOTHING
+        self._deadline = inf
+        """When it has to be there."""
         self._drain: Drain | None = None
         self._client: Address = None
         self._server: Address = None
@@ -99,7 +103,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._server = get_local_addr(self.transport)
         self._scheme = "https" if is_ssl(self.transport) else "http"
         self._state.connections.add(self)  # type: ignore[arg-type]  # those that it knows
-        self._await(Awaited.HEAD)
+        self._await(Awaited.HEAD, self._options.websocket_handshake_timeout)
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -123,6 +127,7 @@ class HTTPProtocol(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self._state.connections.discard(self)
         self._hear_no_more()
+        self.gateway.wheel.discard(self)
         self._stop_draining()
         while self._line:
             self._line.popleft().lost()
@@ -204,16 +209,16 @@ class HTTPProtocol(asyncio.Protocol):
         if is_reading is not self._is_reading:
             self._read(is_reading)
         if self._is_deaf or not is_reading:
-            self._await(Awaited.NOTHING)
+            self._await(Awaited.NOTHING, inf)
         elif self._reader.in_head:
             if self._awaited is not Awaited.HEAD:
-                self._await(Awaited.HEAD)
+                self._await(Awaited.HEAD, self._options.websocket_handshake_timeout)
         elif self._reader.in_body:
-            self._await(Awaited.BODY)
+            self._await(Awaited.BODY, self._options.body_timeout or inf)
         elif line:
-            self._await(Awaited.NOTHING)
+            self._await(Awaited.NOTHING, inf)
         elif self._awaited is Awaited.NOTHING or self._awaited is Awaited.BODY:
-            self._await(Awaited.NEXT)
+            self._await(Awaited.NEXT, self._options.keep_alive)
 
     def _read(self, wanted: bool) -> None:
         self._is_reading = wanted
@@ -226,17 +231,20 @@ class HTTPProtocol(asyncio.Protocol):
 
     # -- time ---------------------------------------------------------------------------
 
-    def _await(self, what: Awaited) -> None:
+    def _await(self, what: Awaited, seconds: float) -> None:
         self._awaited = what
-        gateway = self.gateway
-        seconds = _TIMEOUTS[what](gateway.options)
-        if seconds is None:
-            gateway.wheel.discard(self)
+        if seconds is inf:
+            self._deadline = inf
         else:
-            gateway.wheel.set(self, gateway.time() + seconds)
+            self._deadline = deadline = self.gateway.time() + seconds
+            self.gateway.wheel.hasten(self, deadline)
 
     def expire(self, now: float) -> None:
-        """See `timers.Timed`: what was awaited did not come in time."""
+        """See `timers.Timed`: what is awaited may not have come in time."""
+        if now < self._deadline:
+            if self._deadline is not inf:
+                self.gateway.wheel.set(self, self._deadline)
+            return
         awaited, self._awaited = self._awaited, Awaited.NOTHING
         if awaited is Awaited.HEAD:
             self.gateway.count("slow request head")
@@ -279,6 +287,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._refuse(BadRequest(400, text))
             return
         self._hear_no_more()
+        self.gateway.wheel.discard(self)
         self._state.connections.discard(self)
         protocol = WebSocketProtocol(self._config, self._state, self._app_state)
         protocol.connection_made(self.transport)
@@ -290,7 +299,7 @@ class HTTPProtocol(asyncio.Protocol):
     def _hear_no_more(self) -> None:
         self._is_deaf = True
         self._reader.close()
-        self._await(Awaited.NOTHING)
+        self._await(Awaited.NOTHING, inf)
 
     def _close(self) -> None:
         """End the transport after what was written, if the client takes it."""
@@ -306,11 +315,3 @@ class HTTPProtocol(asyncio.Protocol):
         if self._drain is not None:
             self._drain.stop()
             self._drain = None
-
-
-_TIMEOUTS: Mapping[Awaited, Callable[[WebOptions], float | None]] = {
-    Awaited.NOTHING: lambda _: None,
-    Awaited.HEAD: lambda options: options.websocket_handshake_timeout,
-    Awaited.BODY: lambda options: options.body_timeout or None,
-    Awaited.NEXT: lambda options: options.keep_alive,
-}
