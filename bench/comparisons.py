@@ -9,6 +9,8 @@ from bench.results import Key, Results, metric_of
 _UVICORN = "channels-uvicorn"
 _DAPHNE = "channels-daphne"
 _DJANGO = "busway-django"
+_REDIS = "busway-redis"
+_LAYER = "busway-layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Limit:
     variant: str
     metric_key: str
     at_most: float
+    #: Whose figure it is; empty: the first contestant's.
+    us: str = ""
 
     @property
     def metric(self) -> Metric:
@@ -87,6 +91,21 @@ COMPARISONS = (
         *("Broadcast to 1,000, bursts of 50", "broadcast", "deliveries_per_s"),
         *("burst", "burst", {_UVICORN: 20, _DAPHNE: 20}),
     ),
+    Comparison(
+        *("Over Redis: echo, sync consumer, theirs async", "echo", "messages_per_s"),
+        *("sync", "async", {_UVICORN: 3}),
+        us=_REDIS,
+    ),
+    Comparison(
+        *("Over Redis: broadcast, one at a time", "broadcast", "deliveries_per_s"),
+        *("single", "single", {_UVICORN: 15}),
+        us=_REDIS,
+    ),
+    Comparison(
+        *("Over Redis: broadcast, bursts of 50", "broadcast", "deliveries_per_s"),
+        *("burst", "burst", {_UVICORN: 15}),
+        us=_REDIS,
+    ),
     Comparison("Connects", "connects", "connects_per_s", "open", "open"),
     Comparison("Memory per idle socket", "idle", "server_kb", "open", "open"),
     Comparison(
@@ -102,10 +121,21 @@ COMPARISONS = (
         *("View with one query, PostgreSQL", "http", "requests_per_s", "postgresql", "postgresql"),
         us=_DJANGO,
     ),
+    Comparison(
+        *("Send and receive, one after the other", "layer", "messages_per_s"),
+        *("single", "single", {"channels-redis": 5}),
+        us=_LAYER,
+    ),
+    Comparison(
+        *("Send and receive, 50 at a time", "layer", "messages_per_s"),
+        *("many", "many", {"channels-redis": 5}),
+        us=_LAYER,
+    ),
 )
 
 LIMITS = (
     Limit("Lost in bursts", "broadcast", "burst", "lost", 0),
     Limit("Lost one at a time", "broadcast", "single", "lost", 0),
+    Limit("Lost in bursts over Redis", "broadcast", "burst", "lost", 0, _REDIS),
     Limit("Memory per idle socket in the interface server", "idle", "open", "server_kb", 8),
 )

@@ -127,7 +127,8 @@ def _goal_rows(results: Results) -> Iterator[list[str]]:
                 title = f"{comparison.title}, {_TITLES[them]}"
                 yield [title, f"≥ {goal:g} {_TIMES}", times(ratio), _verdict(ratio >= goal)]
     for limit in LIMITS:
-        value = results.figure(Key(limit.case, limit.variant, _US.name), limit.metric)
+        us = limit.us or _US.name
+        value = results.figure(Key(limit.case, limit.variant, us), limit.metric)
         if value is not None:
             goal_text = f"≤ {amount(limit.at_most, limit.metric)}"
             measured = amount(value, limit.metric)

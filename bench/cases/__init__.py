@@ -5,6 +5,7 @@ from bench.cases.case import Case
 from bench.cases.connects import Connects
 from bench.cases.echo import Echo
 from bench.cases.idle import Idle
+from bench.cases.layer import Layer
 from bench.cases.requests import Requests
 from bench.cases.roundtrip import RoundTrip
 
@@ -16,6 +17,7 @@ CASES: tuple[Case, ...] = (
     Connects(),
     Idle(),
     Requests(),
+    Layer(),
 )
 
 

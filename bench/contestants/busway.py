@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.child import free_port
+from bench.contestants import redis
 from bench.contestants.contestant import EVERY_PATH, Contestant, server
 from bench.service import Service
 
@@ -40,7 +41,9 @@ class BuswayIpc(Contestant):
         port = free_port()
         with (
             tempfile.TemporaryDirectory(prefix="busway-bench-", dir=_shared_memory()) as folder,
-            server(self.name, _serve(self.routing, port, folder), port) as service,
+            server(
+                self.name, _serve(self.routing, port, f"ipc://bench?directory={folder}"), port
+            ) as service,
         ):
             yield service
 
@@ -54,6 +57,25 @@ class BuswayIpcAsync(BuswayIpc):
     routing: ClassVar = "async_routing"
 
 
+class BuswayRedis(BuswayIpc):
+    """Busway with a Redis of its own for everything."""
+
+    name = "busway-redis"
+    title = "Busway, Redis"
+
+    def obstacle(self) -> str | None:
+        return super().obstacle() or redis.obstacle()
+
+    @contextmanager
+    def running(self) -> Iterator[Service]:
+        port = free_port()
+        with (
+            redis.running() as store,
+            server(self.name, _serve(self.routing, port, store.url), port) as service,
+        ):
+            yield Service(port, (*service.children, store.child))
+
+
 def _shared_memory() -> str | None:
     """Where Busway keeps its bus unless told otherwise, if there is room; None is on disk."""
     folder = Path("/dev/shm")
@@ -61,9 +83,9 @@ def _shared_memory() -> str | None:
     return str(folder) if roomy else None
 
 
-def _serve(routing: str, port: int, folder: str) -> list[str]:
+def _serve(routing: str, port: int, layer: str) -> list[str]:
     return [
         *(str(_COMMAND), "serve", f"busway_app:{routing}"),
         *("--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "1", "--verbosity", "0", "--layer", f"ipc://bench?directory={folder}"),
+        *("--workers", "1", "--verbosity", "0", "--layer", layer),
     ]

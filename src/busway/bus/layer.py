@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from math import inf
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -195,6 +196,14 @@ class Receiver(ABC):
     async def async_wait(self, timeout: float | None = None) -> bool:
         """Do a `wait` from async code. Cancelling it is safe."""
 
+    def patience(self) -> float:
+        """Return the seconds after which to exchange again even if nobody rings.
+
+        A delayed message may be due then, or there is housekeeping to do. `wait` returns by then;
+        it is for those who watch `fileno`.
+        """
+        return inf
+
     @abstractmethod
     def interrupt(self) -> None:
         """Wake this receiver's `wait` now. Safe from other threads and from signal handlers."""
@@ -340,6 +349,7 @@ class ChannelLayer(ABC):
             return local
         deadline = None if timeout is None else time.monotonic() + timeout
         receiver = self._borrow()
+        waited = channels
         try:
             while True:
                 left = None if deadline is None else deadline - time.monotonic()
@@ -348,12 +358,14 @@ class ChannelLayer(ABC):
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
                 if found := self._hand_over(outcome):
+                    waited = ()  # whoever got something, or did not want to wait, is on no list
                     return found
                 if not patient:
+                    waited = ()
                     return None, None
                 receiver.wait(left)
         finally:
-            self._give_back(receiver, channels)
+            self._give_back(receiver, waited)
 
     def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group`, until `group_expiry` seconds have passed.
@@ -403,6 +415,7 @@ class ChannelLayer(ABC):
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         receiver = self._borrow()
+        waited = channels
         try:
             while True:
                 left = None if deadline is None else deadline - loop.time()
@@ -411,12 +424,14 @@ class ChannelLayer(ABC):
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
                 if found := self._hand_over(outcome):
+                    waited = ()  # whoever got something, or did not want to wait, is on no list
                     return found
                 if not patient:
+                    waited = ()
                     return None, None
                 await receiver.async_wait(left)
         finally:
-            self._give_back(receiver, channels)
+            self._give_back(receiver, waited)
 
     async def agroup_add(self, group: str, channel: str) -> None:
         """Do `group_add` from async code."""

@@ -87,6 +87,12 @@ def lane_of(plan: Plan, message: Message) -> str:
     return "" if key is None else f"{plan.lane}{key}"
 
 
+def check_delay(delay: float) -> None:
+    """Raise `InvalidArgument` for a delay that is none."""
+    if not 0 <= delay < inf:
+        raise InvalidArgument("delay", delay, "seconds, 0 or more")
+
+
 def message_parcel(
     plan: Plan,
     channel: str,
@@ -100,8 +106,7 @@ def message_parcel(
     `now` is seconds since the epoch, `delay` seconds from then. Raises `InvalidArgument` for a
     delay that is none.
     """
-    if delay and not 0 <= delay < inf:
-        raise InvalidArgument("delay", delay, "seconds, 0 or more")
+    check_delay(delay)
     lane = "" if plan.ordering is None else lane_of(plan, message)
     lane_key = records.lane_key(lane) if lane else b""
     expires = now + delay + plan.expiry

@@ -279,7 +279,7 @@ class StoredReceiver(Receiver):
     def wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.wait`."""
         self._check_open()
-        patience = self._patience()
+        patience = self.patience()
         busy, self._taken = self._taken > _MUCH, 0
         if timeout is not None and timeout <= patience:
             return self._bell.wait(timeout, busy=busy)
@@ -289,7 +289,7 @@ class StoredReceiver(Receiver):
     async def async_wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.async_wait`."""
         self._check_open()
-        patience = self._patience()
+        patience = self.patience()
         if timeout is not None and timeout <= patience:
             return await self._bell.async_wait(timeout)
         await self._bell.async_wait(patience)
@@ -299,8 +299,8 @@ class StoredReceiver(Receiver):
         if self._closed:
             raise LayerClosed("receiver")
 
-    def _patience(self) -> float:
-        """Seconds after which this receiver looks without having been woken."""
+    def patience(self) -> float:
+        """See `Receiver.patience`."""
         now = time.time()
         until = max(self._layer.next_sweep, now + 0.1)
         return max(0.0, min(self._due, until) - now) if self._due else until - now

@@ -1,0 +1,388 @@
+"""Two layers as one: what belongs to a machine stays on it, the rest goes over the network.
+
+Normal channels (`websocket.receive`) and single-reader ones (`body?x`) are those of the local
+layer: the workers of a machine serve the sockets of the same machine, with no network between.
+Process-specific channels (`web.reply.x!y`) and groups are on the remote layer, so that every
+socket can be reached from every machine.
+
+Ordinary members of a group get its messages over the remote layer too, so a channel is read from
+both; between what was sent to it and what was sent to its groups there is no order.
+"""
+
+import asyncio
+import selectors
+from collections import Counter
+from collections.abc import Generator, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from busway.bus import names
+from busway.bus.codec import encode_message
+from busway.bus.errors import ConfigurationError, LayerClosed
+from busway.bus.layer import (
+    ChannelLayer,
+    Delivery,
+    GroupAdd,
+    GroupDiscard,
+    GroupSend,
+    Leave,
+    Operation,
+    Outcome,
+    Receiver,
+    Refusal,
+    Return,
+    Send,
+    Statistics,
+)
+from busway.bus.parcels import check_delay
+
+
+class LocalAndRemoteChannelLayer(ChannelLayer):
+    """A layer made of one on this machine and one that other machines share."""
+
+    def __init__(self, local: ChannelLayer, remote: ChannelLayer) -> None:
+        """Join two layers; they are closed with this one.
+
+        Raises `ConfigurationError` unless both have the same limits.
+        """
+        for option in ("message_size", "group_expiry"):
+            ours, theirs = getattr(local, option), getattr(remote, option)
+            if ours != theirs:
+                raise ConfigurationError(
+                    f"{option} is {ours!r} for the local layer and {theirs!r} for the remote one; "
+                    "give both the same"
+                )
+        super().__init__(message_size=local.message_size, group_expiry=local.group_expiry)
+        self.policies = local.policies
+        self.local = local
+        self.remote = remote
+
+    def receiver(self) -> Receiver:
+        """Return a new reader of both layers, for one thread or one event loop."""
+        if self._closed:
+            raise LayerClosed("channel layer")
+        return LocalAndRemoteReceiver(self)
+
+    def group_channels(self, group: str) -> list[str]:
+        """See `ChannelLayer.group_channels`."""
+        return self.remote.group_channels(group)
+
+    async def agroup_channels(self, group: str) -> list[str]:
+        """See `ChannelLayer.agroup_channels`."""
+        return await self.remote.agroup_channels(group)
+
+    def peek(self, channel: str) -> dict[str, Any] | None:
+        """See `ChannelLayer.peek`: the local layer's message comes first."""
+        return self.local.peek(channel) or self.remote.peek(channel)
+
+    async def apeek(self, channel: str) -> dict[str, Any] | None:
+        """See `ChannelLayer.apeek`."""
+        return await self.local.apeek(channel) or await self.remote.apeek(channel)
+
+    def flush(self) -> None:
+        """Drop everything on this machine, and everything that machines share."""
+        self.local.flush()
+        self.remote.flush()
+        self._local.clear()
+
+    async def aflush(self) -> None:
+        """See `flush`."""
+        await self.local.aflush()
+        await self.remote.aflush()
+        self._local.clear()
+
+    def statistics(self, channel: str | None = None) -> Statistics:
+        """Return the counts of both layers together."""
+        return _sum(self.local.statistics(channel), self.remote.statistics(channel))
+
+    async def astatistics(self, channel: str | None = None) -> Statistics:
+        """See `statistics`."""
+        local = await self.local.astatistics(channel)
+        return _sum(local, await self.remote.astatistics(channel))
+
+    def close(self) -> None:
+        """See `ChannelLayer.close`."""
+        super().close()
+        self.local.close()
+        self.remote.close()
+
+
+class _Request(NamedTuple):
+    """An exchange with one of the two layers."""
+
+    remote: bool
+    given: tuple[Sequence[Operation], Sequence[Delivery], Sequence[str], int]
+    """Operations, done, channels, limit."""
+    wake_below: int = 0
+
+
+class LocalAndRemoteReceiver(Receiver):
+    """A reader of two layers.
+
+    The remote layer is asked first: it is the one that may be out of reach, and then nothing has
+    been done. While the remote reader is registered and was not woken, it is not asked at all.
+    """
+
+    def __init__(self, layer: LocalAndRemoteChannelLayer) -> None:
+        """Make a reader of each layer of `layer`."""
+        self._limit = layer.message_size
+        self._local = layer.local.receiver()
+        self._remote = layer.remote.receiver()
+        self._from_remote: set[int] = set()
+        """Ids of deliveries in hand that the remote layer gave."""
+        self._asleep: tuple[str, ...] = ()
+        """The channels for which the remote reader is registered, and was not woken since."""
+        self._closed = False
+        self._selector = selectors.DefaultSelector()
+        for part in (self._local, self._remote):
+            self._selector.register(part.fileno(), selectors.EVENT_READ, part)
+
+    def exchange(
+        self,
+        operations: Sequence[Operation] = (),
+        done: Sequence[Delivery] = (),
+        channels: Sequence[str] = (),
+        limit: int = 0,
+        *,
+        wake_below: int = 0,
+        hold: bool = True,
+    ) -> Outcome:
+        """See `Receiver.exchange`; it is atomic on each of the two layers."""
+        steps = self._exchange(operations, done, channels, limit, wake_below, hold)
+        try:
+            request = next(steps)
+            while True:
+                reader = self._remote if request.remote else self._local
+                outcome = reader.exchange(*request.given, wake_below=request.wake_below, hold=hold)
+                request = steps.send(outcome)
+        except StopIteration as end:
+            return _outcome(end)
+
+    async def aexchange(
+        self,
+        operations: Sequence[Operation] = (),
+        done: Sequence[Delivery] = (),
+        channels: Sequence[str] = (),
+        limit: int = 0,
+        *,
+        wake_below: int = 0,
+        hold: bool = True,
+    ) -> Outcome:
+        """See `Receiver.aexchange`."""
+        steps = self._exchange(operations, done, channels, limit, wake_below, hold)
+        try:
+            request = next(steps)
+            while True:
+                reader = self._remote if request.remote else self._local
+                outcome = await reader.aexchange(
+                    *request.given, wake_below=request.wake_below, hold=hold
+                )
+                request = steps.send(outcome)
+        except StopIteration as end:
+            return _outcome(end)
+
+    def _exchange(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+        wake_below: int,
+        hold: bool,
+    ) -> Generator[_Request, Outcome, Outcome]:
+        """Yield the exchanges to make; the outcome of them all is returned."""
+        self._check_open()
+        ours, theirs = self._split(operations)
+        done_here = [each for each in done if each.id not in self._from_remote]
+        done_there = [each for each in done if each.id in self._from_remote]
+        here = [name for name in channels if "!" not in name]
+        deliveries: list[Delivery] = []
+        refused: list[Refusal] = []
+
+        if self._asleep and channels and self._is_rung():
+            self._asleep = ()
+        looks = bool(channels) and tuple(channels) != self._asleep
+        acknowledges = bool(done_there) and not ours
+        if theirs or looks or acknowledges:
+            share = (limit + 1) // 2 if here else limit
+            wake = min(wake_below, share) if looks else wake_below
+            outcome = yield _Request(
+                True,
+                (
+                    [operations[index] for index in theirs],
+                    done_there if acknowledges else (),
+                    channels if looks else (),
+                    share if looks else 0,
+                ),
+                wake,
+            )
+            refused += _placed(outcome.refused, theirs)
+            deliveries += outcome.deliveries
+            if looks:
+                asleep = limit > 0 and len(outcome.deliveries) < wake
+                self._asleep = tuple(channels) if asleep else ()
+            if hold:
+                self._from_remote.update(d.id for d in outcome.deliveries if d.place or d.lane)
+            if acknowledges and not refused:
+                self._from_remote.difference_update(each.id for each in done_there)
+        got = len(deliveries)
+        if ours or done_here or here:
+            outcome = yield _Request(
+                False,
+                (
+                    [operations[index] for index in ours],
+                    () if refused else done_here,
+                    here,
+                    limit - got if here else 0,
+                ),
+                max(0, wake_below - got),
+            )
+            refused += _placed(outcome.refused, ours)
+            deliveries += outcome.deliveries
+        if done_there and not acknowledges and not refused:
+            yield _Request(True, ((), done_there, (), 0))
+            self._from_remote.difference_update(each.id for each in done_there)
+        returned = [each.delivery.id for each in operations if isinstance(each, Return)]
+        self._from_remote.difference_update(returned)
+        return Outcome(deliveries, sorted(refused, key=attrgetter("index")))
+
+    def _split(self, operations: Sequence[Operation]) -> tuple[list[int], list[int]]:
+        """Return the places of the local layer's operations, and those of the remote one's.
+
+        Raises `UsageError` when there are both and one is wrong, for one layer has to go first.
+        """
+        ours: list[int] = []
+        theirs: list[int] = []
+        for index, operation in enumerate(operations):
+            match operation:
+                case Send(channel):
+                    remote = "!" in str(channel)
+                case Return(delivery):
+                    remote = delivery.id in self._from_remote
+                case _:
+                    remote = True
+            (theirs if remote else ours).append(index)
+        if ours and theirs:
+            for operation in operations:
+                _check(operation, self._limit)
+        return ours, theirs
+
+    def begin(self, delivery: Delivery) -> None:
+        """See `Receiver.begin`."""
+        reader = self._remote if delivery.id in self._from_remote else self._local
+        reader.begin(delivery)
+
+    # -- waiting ------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See `Receiver.wait`."""
+        self._check_open()
+        patience = self.patience()
+        in_time = timeout is None or timeout > patience
+        rung = self._selector.select(patience if in_time else timeout)
+        return self._note(rung) or in_time
+
+    async def async_wait(self, timeout: float | None = None) -> bool:
+        """See `Receiver.async_wait`."""
+        self._check_open()
+        patience = self.patience()
+        in_time = timeout is None or timeout > patience
+        loop, rung = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self.fileno(), rung.set)
+        try:
+            async with asyncio.timeout(patience if in_time else timeout):
+                await rung.wait()
+        except TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(self.fileno())
+        return self._note(self._selector.select(0)) or in_time
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LayerClosed("receiver")
+
+    def patience(self) -> float:
+        """See `Receiver.patience`."""
+        return min(self._local.patience(), self._remote.patience())
+
+    def _is_rung(self) -> bool:
+        """Say whether the remote reader was woken, though nobody has waited for it."""
+        return any(key.data is self._remote for key, _ in self._selector.select(0))
+
+    def _note(self, rung: Sequence[tuple[selectors.SelectorKey, int]]) -> bool:
+        """Forget the bells that have rung; the remote reader looks again, also if none has."""
+        for key, _ in rung:
+            key.data.drain()
+        if not rung or any(key.data is self._remote for key, _ in rung):
+            self._asleep = ()
+        return bool(rung)
+
+    def interrupt(self) -> None:
+        """See `Receiver.interrupt`."""
+        self._local.interrupt()
+
+    def fileno(self) -> int:
+        """See `Receiver.fileno`."""
+        return self._selector.fileno()
+
+    def drain(self) -> None:
+        """See `Receiver.drain`."""
+        self._note(self._selector.select(0))
+
+    def close(self) -> None:
+        """See `Receiver.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._selector.close()
+        try:
+            self._remote.close()
+        finally:
+            self._local.close()
+
+    def abandon(self) -> None:
+        """See `Receiver.abandon`."""
+        self._closed = True
+        self._selector.close()
+        self._remote.abandon()
+        self._local.abandon()
+
+
+def _outcome(end: StopIteration) -> Outcome:
+    outcome: Outcome = end.value
+    return outcome
+
+
+def _placed(refused: Sequence[Refusal], places: Sequence[int]) -> list[Refusal]:
+    """Return refusals of one layer's operations with their places among all."""
+    return [Refusal(places[each.index], each.operation, each.error) for each in refused]
+
+
+def _check(operation: Operation, limit: int) -> None:
+    match operation:
+        case Send(channel, message, delay):
+            names.check_channel(channel)
+            check_delay(delay)
+            encode_message(message, channel, limit, checked=operation.checked)
+        case GroupSend(group, message):
+            names.check_group(group)
+            encode_message(message, group, limit, checked=operation.checked)
+        case GroupAdd(group, channel) | GroupDiscard(group, channel):
+            names.check_group(group)
+            names.check_channel(channel)
+        case Leave(channel):
+            names.check_channel(channel)
+
+
+def _sum(*parts: Statistics) -> Statistics:
+    dropped: Counter[str] = Counter()
+    for part in parts:
+        dropped.update(part.dropped)
+    return Statistics(
+        sum(part.messages_count for part in parts),
+        sum(part.channel_full_count for part in parts),
+        sum(part.messages_pending for part in parts),
+        max(part.messages_max_age for part in parts),
+        dict(dropped),
+    )
