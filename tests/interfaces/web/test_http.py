@@ -203,6 +203,30 @@ def test_an_answer_may_come_much_later_and_through_a_group(
     server.eventually(lambda: not layer.group_channels("news"))
 
 
+def test_a_request_that_joins_a_group_with_its_answer_leaves_it(
+    layer: ChannelLayer, server: WebServer
+) -> None:
+    def answer_and_join(message: Message) -> Sequence[Message | GroupAdd]:
+        join = GroupAdd("news", message["reply_channel"])
+        return [reply(), join] if message["path"] == "/late" else [join, reply()]
+
+    with Worker(layer, {"http.request": answer_and_join}):
+        for path in ("/early", "/late"):
+            assert fetch("GET", server.url + path).status_code == 200
+            server.eventually(lambda: not layer.group_channels("news"))
+
+
+def test_a_request_that_was_in_no_group_need_not_leave_any(
+    server: WebServer, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+    monkeypatch.setattr(server.gateway.bus, "leave", left.append)
+    for _ in range(3):
+        assert fetch("POST", server.url).status_code == 200
+    server.eventually(lambda: not server.gateway.connections)
+    assert not left
+
+
 def test_a_client_that_leaves_while_it_waits_is_a_disconnect(
     layer: ChannelLayer, server: WebServer
 ) -> None:

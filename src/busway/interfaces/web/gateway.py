@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -53,6 +54,8 @@ class Gateway:
         self.prefix = new_process_prefix("web.reply")
         """The reply channels of all connections begin with it."""
         self.connections: dict[str, Connection] = {}
+        self._members: set[str] = set()
+        """Channels of those that are, or have been, in a group."""
         self.drops: Counter[str] = Counter()
         """What was refused, cut or dropped, by reason."""
         self.unwritten: list[WebSocketConnection] = []
@@ -61,7 +64,7 @@ class Gateway:
         """Connections that have sent so much in this tick that they are not read any more."""
         self.log = AccessLog(enabled=self.options.access_log)
         self.wheel = Wheel()
-        self.bus = Bus(layer, (self.prefix,), self._deliver, self._finish)
+        self.bus = Bus(layer, (self.prefix,), self._deliver, self._finish, self._join)
         self.running = False
         self._ids = 0
         self._discarding: set[asyncio.Task[None]] = set()
@@ -114,8 +117,19 @@ class Gateway:
 
     def unregister(self, connection: Connection) -> None:
         """Take `connection` off the books and out of its groups."""
-        if self.connections.pop(connection.channel, None) is not None:
-            self.bus.leave(connection.channel)
+        channel = connection.channel
+        self.connections.pop(channel, None)
+        if channel in self._members:
+            self._members.discard(channel)
+            self.bus.leave(channel)
+
+    def _join(self, channels: Sequence[str]) -> None:
+        """Note which connections are in a group now; those that had ended leave it at once."""
+        for channel in channels:
+            if channel in self.connections:
+                self._members.add(channel)
+            else:
+                self.bus.leave(channel)  # who added it could not know
 
     def discard(self, channel: str) -> None:
         """Take what waits on a single-reader channel off the bus: nobody is going to read it."""
@@ -172,9 +186,8 @@ class Gateway:
         for member in delivery.members:
             connection = connections.get(member)
             if connection is None:
-                # Added after it had gone: its consumer could not know.
-                self.bus.leave(member)
-            elif not isinstance(connection, WebSocketConnection):
+                continue  # it is about to leave
+            if not isinstance(connection, WebSocketConnection):
                 connection.deliver(message)
             elif connection.state is connecting:
                 # Whether it is let in is for its consumer to say, not for who sends to a group.
