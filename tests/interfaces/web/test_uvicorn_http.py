@@ -233,6 +233,19 @@ def test_a_whole_request_behind_which_the_client_says_close_is_the_last(
     assert len(worker.got) == 1
 
 
+@pytest.mark.parametrize("behind", [GET, b"garbage\r\n\r\n", handshake()])
+def test_nothing_counts_behind_a_target_that_is_no_path(
+    server: WebServer, client: RawClient, worker: Worker, behind: bytes
+) -> None:
+    client.send(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
+    assert b" 400 " in client.read_head()
+    assert client.read_all() == b"The request's target is no path."
+    with RawClient(server.port) as other:
+        other.send(GET)
+        other.read_head()
+    assert [channel for channel, _ in worker.got] == ["http.request"]
+
+
 def test_http_1_0_gets_a_stream_without_chunks(layer: ChannelLayer, server: WebServer) -> None:
     parts: list[Message] = [
         {"status": 200, "content": b"one", "more_content": True},
