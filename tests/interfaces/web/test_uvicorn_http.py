@@ -152,9 +152,12 @@ def test_http_1_0_need_not_name_a_host(client: RawClient, worker: Worker) -> Non
         (b"http://a/x?y=1", "/x", b"y=1"),
         (b"http://a:80?y=http://b/", "/", b"y=http://b/"),
         (b"http://a", "/", b""),
+        (b"//a/x", "//a/x", b""),
+        (b"/x?y#z", "/x", b"y"),
+        (b"*", "*", b""),
     ],
 )
-def test_a_target_may_be_a_whole_url(
+def test_a_target_is_a_path_or_a_whole_url(
     client: RawClient, worker: Worker, target: bytes, path: str, query: bytes
 ) -> None:
     client.send(GET.replace(b"/", target, 1))
@@ -231,6 +234,19 @@ def test_a_whole_request_behind_which_the_client_says_close_is_the_last(
     assert b"\r\nconnection: close" in client.read_head()
     assert client.ended()
     assert len(worker.got) == 1
+
+
+@pytest.mark.parametrize("behind", [GET, b"garbage\r\n\r\n", handshake()])
+def test_nothing_counts_behind_a_target_that_is_no_path(
+    server: WebServer, client: RawClient, worker: Worker, behind: bytes
+) -> None:
+    client.send(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
+    assert b" 400 " in client.read_head()
+    assert client.read_all() == b"The request's target is no path."
+    with RawClient(server.port) as other:
+        other.send(GET)
+        other.read_head()
+    assert [channel for channel, _ in worker.got] == ["http.request"]
 
 
 def test_http_1_0_gets_a_stream_without_chunks(layer: ChannelLayer, server: WebServer) -> None:

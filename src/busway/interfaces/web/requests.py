@@ -111,8 +111,10 @@ def split_target(target: bytes) -> tuple[str, bytes]:
     """Return the path, decoded, and the query string of a request's target.
 
     That may be a whole URL (RFC 9112, 3.2.2); the host is then that of the Host header, as behind
-    a proxy. Raises `BadRequest` for what names nothing on a server of HTTP.
+    a proxy. Raises `BadRequest` for what is neither, as CONNECT has.
     """
+    if target == b"*":
+        return "*", b""  # OPTIONS about the server itself (RFC 9112, 3.2.4)
     if target[:1] != b"/":
         origin = _ORIGIN.match(target)
         if origin is None:
@@ -121,10 +123,7 @@ def split_target(target: bytes) -> tuple[str, bytes]:
         if target[:1] != b"/":
             target = b"/" + target
     raw_path, _, query = target.partition(b"#")[0].partition(b"?")
-    try:
-        path = raw_path.decode("ascii")
-    except UnicodeDecodeError:
-        raise BadRequest(400, "The path has characters that are not encoded.") from None
+    path = raw_path.decode("latin-1")
     return unquote(path) if "%" in path else path, query
 
 

@@ -39,28 +39,6 @@ class Awaited(Enum):
 class HTTPProtocol(asyncio.Protocol):
     """A TCP connection until it becomes a WebSocket: requests in a line, answered in turn."""
 
-    __slots__ = (
-        "_app_state",
-        "_awaited",
-        "_client",
-        "_config",
-        "_deadline",
-        "_drain",
-        "_is_deaf",
-        "_is_reading",
-        "_is_serving",
-        "_line",
-        "_options",
-        "_reader",
-        "_scheme",
-        "_server",
-        "_state",
-        "gateway",
-        "is_full",
-        "slot",
-        "transport",
-    )
-
     transport: asyncio.Transport
 
     def __init__(
@@ -114,10 +92,11 @@ class HTTPProtocol(asyncio.Protocol):
             self._append(request)
         if line:
             line[0].advance()
-        if reader.failure is not None:
-            self._refuse(reader.failure)
-        elif reader.handshake is not None:
-            self._become_websocket(reader.handshake, reader.rest)
+        if not self._is_deaf:
+            if reader.failure is not None:
+                self._refuse(reader.failure)
+            elif reader.handshake is not None:
+                self._become_websocket(reader.handshake, reader.rest)
         self.mind()
 
     def eof_received(self) -> None:
@@ -165,7 +144,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def _append(self, incoming: Request) -> None:
         if self._is_deaf:
-            return
+            return  # one before it was the last
         try:
             path, query = split_target(incoming.target)
         except BadRequest as refusal:
