@@ -65,7 +65,7 @@ $(VENV)/.example: $(VENV)/.server
 
 $(VENV)/.test: $(VENV)/.server
 	@echo "Installing what the tests need into $(VENV)…"
-	@$(INSTALL) --editable '.[server,django,jwt]' --group test
+	@$(INSTALL) --editable '.[server,django,jwt,encryption]' --group test
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

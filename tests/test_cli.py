@@ -21,7 +21,7 @@ from busway.bus.errors import ConfigurationError
 from busway.bus.memory import MemoryChannelLayer
 from busway.bus.urls import default_url
 from busway.cli import busway, options
-from busway.cli.check import round_trip
+from busway.cli.check import private_channel, round_trip
 from busway.cli.command import arguments, explain
 from busway.cli.logs import configure_logging
 from busway.cli.web import web
@@ -294,7 +294,7 @@ def test_a_shell_uses_the_bus_of_the_services_in_its_directory(tmp_path: Path) -
 
 def test_check_leaves_nothing_on_the_layer() -> None:
     layer = MemoryChannelLayer()
-    assert round_trip(layer) < 5
+    assert round_trip(layer, private_channel(layer)) < 5
     assert layer.statistics().messages_pending == 0
     layer.close()
 

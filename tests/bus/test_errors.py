@@ -16,6 +16,7 @@ from busway.bus.errors import (
     LayerClosed,
     LayerUnavailable,
     MessageTooLarge,
+    Tampered,
     UsageError,
 )
 
@@ -30,6 +31,7 @@ EXAMPLES: list[tuple[BuswayError, type[BuswayError], type[Exception] | None]] = 
     (ChannelFull("channel", "memory", 1000), BusError, None),
     (LayerUnavailable("no room; make some"), BusError, None),
     (LayerClosed("channel layer"), BusError, None),
+    (Tampered("it was changed"), BusError, None),
 ]
 
 
@@ -71,6 +73,7 @@ def test_an_error_crosses_processes_with_its_data(error: BuswayError) -> None:
         (InvalidName("a b", "letters"), ["'a b'", "letters"]),
         (InvalidMessage("message['a']", "set {1}", "a list"), ["message['a']", "set", "a list"]),
         (LayerClosed("receiver"), ["receiver", "closed"]),
+        (Tampered("it was changed"), ["it was changed", "same encryption_keys"]),
     ],
     ids=repr,
 )

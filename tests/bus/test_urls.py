@@ -10,7 +10,7 @@ import pytest
 from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer
 from busway.bus.memory import MemoryChannelLayer
-from busway.bus.urls import default_name, default_url, open_layer, query_options
+from busway.bus.urls import default_name, default_url, open_layer, query_options, shown
 
 
 @pytest.fixture
@@ -87,6 +87,40 @@ def test_directories_may_be_quoted(directory: str) -> None:
 def test_a_mistake_in_a_url_is_named(url: str, text: str) -> None:
     with pytest.raises(ConfigurationError, match=text):
         open_layer(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ipc://chat?capacity=2", "ipc://chat?capacity=2"),
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("redis://:secret@host", "redis://***@host"),
+        ("redis://ada:se:cr/et@host/1?x=a@b", "redis://***@host/1?x=a@b"),
+        ("redis://:secret@one,:secret@two:1", "redis://***@two:1"),
+        ("ipc://a?encryption_keys=secret,secret&size=1", "ipc://a?encryption_keys=***&size=1"),
+        ("ipc://a?size=1&PASSWORD=secret#x", "ipc://a?size=1&PASSWORD=***#x"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, expected: str) -> None:
+    assert shown(url) == expected
+    assert "secret" not in shown(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rabbit://ada:secret@host",
+        "ipc://a?password=secret",
+        "ipc://a/b?password=secret",
+        "memory://name?password=secret",
+        "memory://?capacity=1&capacity=2&password=secret",
+        "memory://?capacity=x&password=secret",
+    ],
+)
+def test_a_mistake_in_a_url_is_named_without_its_secrets(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_layer(url)
+    assert "secret" not in str(caught.value)
 
 
 def test_options_are_converted_to_their_types() -> None:

@@ -196,7 +196,7 @@ def test_the_frame_holds_the_chosen_fields_as_json(define: Define, layer: Channe
         price=Decimal("1.50"),
         published=datetime.date(2026, 1, 2),
         details={"x": [1]},
-        secret="s",  # noqa: S106
+        secret="s",
     )
     message = layer.receive(["test.all"])[1]
     assert message is not None

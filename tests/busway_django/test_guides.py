@@ -5,13 +5,18 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from busway.bus.memory import MemoryChannelLayer
+from busway.django import Group, channel_layers
 from busway.django.binding import Binding
+from busway.django.binding.websockets import WebsocketBinding
 from busway.django.database import keeping_connections
+from busway.django.layers import is_local
+from busway.django.routing import Router
+from busway.django.test import ChannelTestCase
 from busway_django.consuming import Consumption, contents
 from busway_django.project.models import Note
 
@@ -73,3 +78,40 @@ def test_the_example_of_a_binding_works(notes: Any) -> None:
     assert consume.counts.failed == 0
     assert not Note.objects.exists()  # nobody is logged in
     layer.close()
+
+
+def test_what_the_wrapper_of_a_layer_told_is_told_elsewhere() -> None:
+    layer = MemoryChannelLayer()
+    for gone in ("alias", "router", "local_only", "routing", "channel_layer"):
+        assert not hasattr(layer, gone)
+    assert isinstance(channel_layers.router("default"), Router)
+    assert is_local(layer)
+    layer.close()
+
+
+class BindingTests(ChannelTestCase):
+    """A binding in a test whose transaction is never committed."""
+
+    def test_a_binding_tells_what_was_captured_and_nothing_else(self) -> None:
+        class NoteBinding(WebsocketBinding):
+            model = Note
+            stream = "notes"
+            fields: ClassVar = ["text"]
+
+            @classmethod
+            def group_names(cls, instance: Any) -> list[str]:
+                return ["notes"]
+
+            def has_permission(self, user: Any, action: str, pk: Any) -> bool:
+                return False
+
+        self.addCleanup(NoteBinding.unregister)
+        Group("notes").add("watching")
+        Note.objects.create(text="not told")
+        assert self.get_next_message("watching") is None
+        with self.captureOnCommitCallbacks(execute=True):
+            Note.objects.create(text="told at once")
+        message = self.get_next_message("watching", require=True)
+        assert message is not None
+        assert '"told at once"' in message.content["text"]
+        assert self.get_next_message("watching") is None

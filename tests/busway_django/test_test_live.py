@@ -24,7 +24,7 @@ class AdminTests(ChannelLiveServerTestCase):
     """The admin of the tests' project, with nothing configured."""
 
     def setUp(self) -> None:
-        User.objects.create_superuser("ada", password="of a test")  # noqa: S106
+        User.objects.create_superuser("ada", password="of a test")
 
     def test_the_users_of_the_test_can_log_in(self) -> None:
         with httpx.Client(base_url=self.live_server_url, timeout=30) as client:

@@ -123,10 +123,10 @@ def test_an_ordered_client_numbers_its_messages_itself() -> None:
 
 @pytest.mark.django_db
 def test_a_login_is_a_session_cookie(client: WSClient) -> None:
-    user = User.objects.create_user("ada", password="of a test")  # noqa: S106
-    assert not client.login(username="ada", password="wrong")  # noqa: S106
+    user = User.objects.create_user("ada", password="of a test")
+    assert not client.login(username="ada", password="wrong")
     assert client.get_cookies() == {}
-    assert client.login(username="ada", password="of a test")  # noqa: S106
+    assert client.login(username="ada", password="of a test")
     key = client.get_cookies()["sessionid"]
     session = SessionStore(key)
     assert session["_auth_user_id"] == str(user.pk)

@@ -10,7 +10,8 @@ BuswayError
 └── BusError                   the bus, now
     ├── ChannelFull
     ├── LayerUnavailable
-    └── LayerClosed
+    ├── LayerClosed
+    └── Tampered
 """
 
 
@@ -130,3 +131,20 @@ class LayerClosed(BusError):
 
     def __str__(self) -> str:
         return f"this {self.what} is closed; make a new one"
+
+
+class Tampered(BusError):
+    """An encrypted message was not decrypted: it is not what a holder of the keys has sent.
+
+    `reason` says what is wrong with it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"an encrypted message was refused: {self.reason}; give every process on the bus the "
+            "same encryption_keys, and look who else can write to it"
+        )

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from inspect import Parameter, signature
 from math import inf
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -122,6 +123,30 @@ class Statistics(msgspec.Struct, frozen=True):
     """Seconds that the oldest waiting message has waited."""
     dropped: Mapping[str, int] = {}
     """Messages dropped, by reason: "expired", "full" (group members), "receiver died"."""
+
+
+class GroupSize(msgspec.Struct, frozen=True):
+    """How large a group is."""
+
+    members: int
+    """Channels in it."""
+    processes: int
+    """Processes that a message to the group goes to, each for all of its members there."""
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """A place where a layer keeps its messages: a file, a server."""
+
+    name: str
+    """Where it is."""
+    healthy: bool
+    """Whether messages can be sent and received there now."""
+    detail: str
+    """What there is to say about it; if it is not healthy, what is wrong and what to do."""
+    used: int = 0
+    """Bytes in use; 0: unknown."""
+    limit: int = 0
+    """Bytes that may be in use; 0: no limit, or unknown."""
 
 
 class Receiver(ABC):
@@ -291,6 +316,36 @@ class ChannelLayer(ABC):
 
     # -- what a backend implements ------------------------------------------------------
 
+    @classmethod
+    def url_options(cls, url: str) -> dict[str, Any]:
+        """Return the options that a URL of this layer stands for.
+
+        Raises `ConfigurationError` for unknown ones, and those that are of another type.
+        """
+        del url
+        raise ConfigurationError(f"{cls.__name__} has no URLs; make it by its class")
+
+    @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Raise `ConfigurationError` for options that no layer can be made with.
+
+        Nothing is opened, and no server asked. A backend that checks more in its `__init__` does
+        so here too.
+        """
+        own = {
+            name
+            for kind in cls.__mro__[: cls.__mro__.index(ChannelLayer)]
+            for name, parameter in signature(kind).parameters.items()
+            if parameter.kind is not Parameter.VAR_KEYWORD
+        }
+        bare = cls.__new__(cls)
+        ChannelLayer.__init__(bare, **{n: value for n, value in options.items() if n not in own})
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make the layer that `url` describes."""
+        return cls(**cls.url_options(url))
+
     @abstractmethod
     def receiver(self) -> Receiver:
         """Return a new reader of this layer, for one thread or one event loop; close it after."""
@@ -316,6 +371,21 @@ class ChannelLayer(ABC):
     @abstractmethod
     def statistics(self, channel: str | None = None) -> Statistics:
         """Return the counts of `channel` (or prefix), or of the whole layer for None."""
+
+    # What follows is for people who look after a layer: it may look at all there is in it, and
+    # hold up others meanwhile.
+
+    def channel_statistics(self) -> dict[str, Statistics]:
+        """Return the counts of every channel (or prefix) that the layer remembers."""
+        raise _cannot(self, "list its channels")
+
+    def group_sizes(self) -> dict[str, GroupSize]:
+        """Return how large each group is that has a member."""
+        raise _cannot(self, "list its groups")
+
+    def shards(self) -> list[Shard]:
+        """Return the places where messages are, healthy or not."""
+        raise _cannot(self, "say where it keeps messages")
 
     def close(self) -> None:
         """Release what this process holds of the layer; messages stay where they are."""
@@ -529,6 +599,10 @@ class ChannelLayer(ABC):
                 copies.extend((member, deepcopy(delivery.message)) for member in others)
             return first, delivery.message
         return None
+
+
+def _cannot(layer: ChannelLayer, what: str) -> UsageError:
+    return UsageError(f"{type(layer).__name__} cannot {what}; ask its author for it")
 
 
 def _check_channels(channels: Sequence[str]) -> None:

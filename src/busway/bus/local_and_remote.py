@@ -25,6 +25,7 @@ from busway.bus.layer import (
     GroupAdd,
     GroupDiscard,
     GroupSend,
+    GroupSize,
     Leave,
     Operation,
     Outcome,
@@ -32,6 +33,7 @@ from busway.bus.layer import (
     Refusal,
     Return,
     Send,
+    Shard,
     Statistics,
 )
 from busway.bus.parcels import check_delay
@@ -99,6 +101,21 @@ class LocalAndRemoteChannelLayer(ChannelLayer):
         """See `statistics`."""
         local = await self.local.astatistics(channel)
         return _sum(local, await self.remote.astatistics(channel))
+
+    def channel_statistics(self) -> dict[str, Statistics]:
+        """See `ChannelLayer.channel_statistics`; a channel of both layers is counted together."""
+        found = self.local.channel_statistics()
+        for name, counts in self.remote.channel_statistics().items():
+            found[name] = _sum(found[name], counts) if name in found else counts
+        return found
+
+    def group_sizes(self) -> dict[str, GroupSize]:
+        """See `ChannelLayer.group_sizes`."""
+        return self.remote.group_sizes()
+
+    def shards(self) -> list[Shard]:
+        """See `ChannelLayer.shards`."""
+        return self.local.shards() + self.remote.shards()
 
     def close(self) -> None:
         """See `ChannelLayer.close`."""

@@ -4,13 +4,14 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from busway.bus.bell import Bell
 from busway.bus.errors import ConfigurationError, LayerClosed
+from busway.bus.layer import Shard
 from busway.bus.stored import StoredLayer
-from busway.bus.urls import LAYER_OPTIONS, query_options
+from busway.bus.urls import LAYER_OPTIONS, query_options, shown
 
 
 class _Tables:
@@ -63,12 +64,20 @@ class MemoryChannelLayer(StoredLayer):
         self._bells: dict[str, socket.socket] = {}
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Make a layer from `memory://?capacity=…`."""
+    def url_options(cls, url: str) -> dict[str, Any]:
+        """Return the options of `memory://?capacity=…`."""
         parts = urlsplit(url)
         if parts.netloc or parts.path:
-            raise ConfigurationError(f"{url!r} has a name; a memory layer has none: memory://")
-        return cls(**query_options(url, LAYER_OPTIONS))
+            raise ConfigurationError(
+                f"{shown(url)!r} has a name; a memory layer has none: memory://"
+            )
+        return query_options(url, LAYER_OPTIONS)
+
+    def shards(self) -> list[Shard]:
+        """Return the one place: this process."""
+        if self._closed:
+            raise LayerClosed("channel layer")
+        return [Shard("memory", healthy=True, detail="inside this process")]
 
     @contextmanager
     def transaction(self) -> Iterator[_Tables]:

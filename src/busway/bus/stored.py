@@ -5,24 +5,33 @@ A backend gives transactions of its store, bells, marks, and a way to see who ha
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from busway.bus import names, records
 from busway.bus.bell import Bell
 from busway.bus.codec import Ids, Kind
 from busway.bus.errors import LayerClosed
 from busway.bus.groups import LocalGroups
-from busway.bus.layer import ChannelLayer, Receiver, Statistics
+from busway.bus.layer import ChannelLayer, GroupSize, Receiver, Statistics
 from busway.bus.marks import Mark
 from busway.bus.parcels import notice
 from busway.bus.plans import Plans
 from busway.bus.queues import first
 from busway.bus.receiver import StoredReceiver
-from busway.bus.sweep import SWEEP_SIZE, clear, count_messages, sweep
+from busway.bus.sweep import (
+    SWEEP_SIZE,
+    clear,
+    count_channels,
+    count_messages,
+    measure_groups,
+    sweep,
+)
 from busway.bus.transaction import Store, StoreFull, Transaction
+
+T = TypeVar("T")
 
 SWEEP_INTERVAL = 5.0
 """Seconds between two looks of a process for what has expired or died."""
@@ -111,11 +120,24 @@ class StoredLayer(ChannelLayer):
         if channel is not None:
             names.check_receivable(channel)
         now = time.time()
+        return self._after_sweep(now, lambda store: count_messages(store, channel, now))
+
+    def channel_statistics(self) -> dict[str, Statistics]:
+        """Return the counts of every channel (or prefix) that the layer remembers."""
+        now = time.time()
+        return self._after_sweep(now, lambda store: count_channels(store, now))
+
+    def group_sizes(self) -> dict[str, GroupSize]:
+        """Return how large each group is that has a member."""
+        return self._after_sweep(time.time(), measure_groups)
+
+    def _after_sweep(self, now: float, look: Callable[[Store], T]) -> T:
+        """Return what `look` finds when what has expired is gone."""
         with self.transaction() as store:
             step = Transaction(store, self.plans, now)
             sweep(store, step, now)
             step.finish()
-            found = count_messages(store, channel, now)
+            found = look(store)
         self.ring(step.rings)
         return found
 

@@ -1,12 +1,11 @@
 """Looking after a store: counting it, clearing it, and dropping what nobody will fetch."""
 
-from collections.abc import Iterable
 from itertools import islice
 
 from busway.bus import records
 from busway.bus.bundles import tie, untie
 from busway.bus.codec import decode_envelope
-from busway.bus.layer import Statistics
+from busway.bus.layer import GroupSize, Statistics
 from busway.bus.membership import group_discard
 from busway.bus.names import address
 from busway.bus.queues import promote, tidy_channel
@@ -83,32 +82,71 @@ def clear(store: Store) -> tuple[list[str], list[str]]:
 
 def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
     """Return the counts of one channel, or of all when it is None."""
-    total = records.ChannelRecord()
+    if channel is not None:
+        raw = store.get(records.channel_key(channel))
+        record = records.decode_channel(raw) if raw else records.ChannelRecord()
+        return _count(store, channel, record, _sent_apart(store).get(channel, []), now)
     past = store.get(records.PAST_KEY)
-    if channel is None and past:
-        total.count(records.decode_channel(past))
-    pending = 0
-    oldest = now
-    wanted = b"c" if channel is None else records.channel_key(channel)
-    for key, raw in store.scan(wanted):
-        if channel is not None and key != wanted:
-            continue
+    total = records.decode_channel(past) if past else records.ChannelRecord()
+    found = list(count_channels(store, now).values())
+    for each in found:
+        total.count(
+            records.ChannelRecord(
+                accepted=each.messages_count,
+                refused=each.channel_full_count,
+                dropped=dict(each.dropped),
+            )
+        )
+    return Statistics(
+        total.accepted,
+        total.refused,
+        sum(each.messages_pending for each in found),
+        max((each.messages_max_age for each in found), default=0.0),
+        total.dropped,
+    )
+
+
+def count_channels(store: Store, now: float) -> dict[str, Statistics]:
+    """Return the counts of each channel that has a record or messages."""
+    apart = _sent_apart(store)
+    found = {}
+    for key, raw in store.scan(b"c"):
+        name = key[1:].decode()
         record = records.decode_channel(raw)
-        total.count(record)
-        pending += record.pending
-        if record.pending:
-            head = records.queue_prefix(key[1:].decode()) + records.index_key(record.head)
-            oldest = min(oldest, _oldest(untie(store.get(head) or tie([])), now))
+        found[name] = _count(store, name, record, apart.pop(name, []), now)
+    for name, sent in apart.items():
+        found[name] = _count(store, name, records.ChannelRecord(), sent, now)
+    return found
+
+
+def measure_groups(store: Store) -> dict[str, GroupSize]:
+    """Return how large each group is."""
+    found: dict[str, GroupSize] = {}
+    for key, raw in store.scan(b"t"):
+        group, _, where = key[1:].decode().partition("\0")
+        size = found.get(group, GroupSize(0, 0))
+        members = size.members + records.decode_target(raw).members
+        found[group] = GroupSize(members, size.processes + (where[-1] == "!"))
+    return found
+
+
+def _sent_apart(store: Store) -> dict[str, list[float]]:
+    """Return when the messages were sent that wait outside of queues, by channel."""
+    found: dict[str, list[float]] = {}
     for table in (b"b", b"d"):
-        waiting = [
-            raw
-            for _, raw in store.scan(table)
-            if channel is None or address(decode_envelope(raw).channel) == channel
-        ]
-        pending += len(waiting)
-        oldest = min(oldest, _oldest(waiting, now))
-    return Statistics(total.accepted, total.refused, pending, now - oldest, total.dropped)
+        for _, raw in store.scan(table):
+            envelope = decode_envelope(raw)
+            found.setdefault(address(envelope.channel), []).append(envelope.sent)
+    return found
 
 
-def _oldest(envelopes: Iterable[bytes], now: float) -> float:
-    return min((decode_envelope(raw).sent for raw in envelopes), default=now)
+def _count(
+    store: Store, name: str, record: records.ChannelRecord, apart: list[float], now: float
+) -> Statistics:
+    """Return the counts of a channel; `apart`: when its messages outside of its queue were sent."""
+    sent = [now, *apart]
+    if record.pending:
+        head = store.get(records.queue_prefix(name) + records.index_key(record.head))
+        sent += [decode_envelope(raw).sent for raw in untie(head or tie([]))]
+    pending = record.pending + len(apart)
+    return Statistics(record.accepted, record.refused, pending, now - min(sent), record.dropped)

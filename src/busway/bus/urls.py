@@ -20,14 +20,32 @@ def open_layer(url: str) -> ChannelLayer:
 
     Raises `ConfigurationError` for an unknown scheme or option.
     """
+    return _backend(url).from_url(url)
+
+
+def check_url(url: str) -> None:
+    """Raise `ConfigurationError` when no layer can be made of `url`. Nothing is opened."""
+    backend = _backend(url)
+    backend.check_options(**backend.url_options(url))
+
+
+def _backend(url: str) -> type[ChannelLayer]:
     scheme = urlsplit(url).scheme
     found = {point.name: point for point in entry_points(group="busway.layers")}
     if scheme not in found:
         known = ", ".join(f"{name}://" for name in sorted(found))
-        raise ConfigurationError(f"no channel layer for {url!r}: expected one of {known}")
-    backend = found[scheme].load()
-    layer: ChannelLayer = backend.from_url(url)
-    return layer
+        raise ConfigurationError(f"no channel layer for {shown(url)!r}: expected one of {known}")
+    backend: type[ChannelLayer] = found[scheme].load()
+    return backend
+
+
+def shown(url: str) -> str:
+    """Return `url` without its secrets, for people and logs: user, password and keys."""
+    return _OPTION.sub(r"\1***", _USER.sub("***@", url))
+
+
+_USER = re.compile(r"(?<=://)[^?#]*@")
+_OPTION = re.compile(r"([?&][^=&]*(?:key|password|secret|token)[^=&]*=)[^&#]+", re.IGNORECASE)
 
 
 def default_name() -> str:
@@ -56,15 +74,15 @@ def query_options(url: str, kinds: dict[str, type]) -> dict[str, Any]:
     for key, text in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if key not in kinds:
             known = ", ".join(sorted(kinds))
-            raise ConfigurationError(f"unknown option {key!r} in {url!r}; known are {known}")
+            raise ConfigurationError(f"unknown option {key!r} in {shown(url)!r}; known are {known}")
         if key in options:
-            raise ConfigurationError(f"option {key!r} stands twice in {url!r}")
+            raise ConfigurationError(f"option {key!r} stands twice in {shown(url)!r}")
         try:
             options[key] = kinds[key](text)
         except ValueError:
             expected = kinds[key].__name__
             raise ConfigurationError(
-                f"option {key!r} in {url!r} is {text!r}, expected {expected}"
+                f"option {key!r} in {shown(url)!r} is {text!r}, expected {expected}"
             ) from None
     return options
 

@@ -6,6 +6,7 @@ from busway import __version__
 from busway.cli.check import check
 from busway.cli.command import CONTEXT
 from busway.cli.demo import demo
+from busway.cli.layer import layer
 from busway.cli.serve import serve
 from busway.cli.web import web
 from busway.cli.worker import worker
@@ -21,5 +22,5 @@ def busway() -> None:
     """
 
 
-for _command in (serve, web, worker, check, demo):
+for _command in (serve, web, worker, check, layer, demo):
     busway.add_command(_command)

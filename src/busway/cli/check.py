@@ -13,7 +13,7 @@ from rich.table import Table
 from busway.app.routing import Router
 from busway.bus.errors import BusError, ConfigurationError, LayerUnavailable
 from busway.bus.layer import ChannelLayer
-from busway.bus.urls import open_layer
+from busway.bus.urls import open_layer, shown
 from busway.cli import options
 from busway.cli.command import command
 from busway.cli.loading import load_router
@@ -43,19 +43,23 @@ def check(**values: Any) -> None:
     console.print(_table(router))
     _say_well(console, f"{values['routing']} is in order")
     with closing(open_layer(values["layer"])) as layer:
-        seconds = round_trip(layer)
+        seconds = round_trip(layer, private_channel(layer))
     _say_well(
-        console, f"{values['layer']} carries messages: {seconds * 1000:.2f} ms there and back"
+        console,
+        f"{shown(values['layer'])} carries messages: {seconds * 1000:.2f} ms there and back",
     )
 
 
-def round_trip(layer: ChannelLayer) -> float:
+def private_channel(layer: ChannelLayer) -> str:
+    """Return a channel of which workers and interface servers on `layer` notice nothing."""
+    return layer.new_channel("busway.check?")
+
+
+def round_trip(layer: ChannelLayer, channel: str) -> float:
     """Send a message over `layer` and receive it; returns the seconds that this took.
 
-    The channel is private: workers and interface servers on the layer notice nothing. Raises
-    `BusError` when the message does not come back as it was.
+    Raises `BusError` when the message does not come back as it was.
     """
-    channel = layer.new_channel("busway.check?")
     message = {"text": "Zürich", "bytes": bytes(range(256)), "number": 2**62}
     # The first exchange pays for opening; it is not what a message takes.
     layer.receive([channel])

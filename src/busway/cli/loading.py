@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from busway.app.routing import Router
 from busway.bus.errors import BuswayError, ConfigurationError
 from busway.bus.layer import ChannelLayer
-from busway.bus.urls import open_layer
+from busway.bus.urls import open_layer, shown
 from busway.cli.command import place_of
 
 
@@ -45,7 +45,7 @@ def open_shared_layer(url: str, command: str) -> ChannelLayer:
     """
     if urlsplit(url).scheme == "memory":
         raise ConfigurationError(
-            f"{url!r} stays in one process, and 'busway {command}' is one of several that talk "
-            "over the channel layer; leave --layer out, or name a shared one like ipc://chat"
+            f"{shown(url)!r} stays in one process, and 'busway {command}' is one of several that "
+            "talk over the channel layer; leave --layer out, or name a shared one like ipc://chat"
         )
     return open_layer(url)

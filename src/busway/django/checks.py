@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Djan
 
 from busway.bus.errors import BuswayError
 from busway.bus.memory import MemoryChannelLayer
-from busway.django.layers import backend_class, channel_layers
+from busway.django.layers import backend_class, channel_layers, for_tests
 
 
 def check_channel_layers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
@@ -58,6 +58,8 @@ def _check_backend(alias: str, config: Mapping[str, Any]) -> Iterator[CheckMessa
             is_memory = issubclass(backend_class(alias, config["BACKEND"]), MemoryChannelLayer)
         except Exception as error:  # noqa: BLE001  (its module may raise anything)
             yield Error(_sentence(str(error)), id="busway.E002")
+            return
+    yield from _check_options(alias, config)
     if is_memory and not settings.DEBUG:
         yield Warning(
             f"CHANNEL_LAYERS[{alias!r}] lives in one process.",
@@ -65,6 +67,22 @@ def _check_backend(alias: str, config: Mapping[str, Any]) -> Iterator[CheckMessa
             '"ipc://name".',
             id="busway.W001",
         )
+
+
+def _check_options(alias: str, config: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    described = {"": config}
+    if "TEST_CONFIG" in config:
+        described[" and its TEST_CONFIG"] = for_tests(config)
+    for what, each in described.items():
+        try:
+            channel_layers.check(alias, each)
+        except Exception as error:  # noqa: BLE001  (a backend of others may raise anything)
+            yield Error(
+                f"No layer can be made of CHANNEL_LAYERS[{alias!r}]{what}: {error}",
+                hint="Its options are those of its class, or the query of its URL.",
+                id="busway.E004",
+            )
+            return
 
 
 def _check_routing(alias: str) -> Iterator[CheckMessage]:

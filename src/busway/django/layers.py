@@ -27,7 +27,7 @@ from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer
 from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
-from busway.bus.urls import open_layer
+from busway.bus.urls import check_url, open_layer
 from busway.django.routing import Router
 
 DEFAULT_CHANNEL_LAYER = "default"
@@ -88,10 +88,16 @@ class ChannelLayers:
         """Return a new layer for `alias`, as `config` describes it instead of the settings."""
         if "URL" in config:
             return open_layer(config["URL"])
-        options = config.get("CONFIG", {})
-        if "BACKEND" not in config:
-            return IPCChannelLayer(**{"name": project_name(), **options})
-        return backend_class(alias, config["BACKEND"])(**options)
+        backend, options = _backend(alias, config)
+        return backend(**options)
+
+    def check(self, alias: str, config: Mapping[str, Any]) -> None:
+        """Raise `ConfigurationError` when no layer can be made of `config`. Nothing is opened."""
+        if "URL" in config:
+            check_url(config["URL"])
+        else:
+            backend, options = _backend(alias, config)
+            backend.check_options(**options)
 
     def router(self, alias: str = DEFAULT_CHANNEL_LAYER) -> Router:
         """Return the router of a layer: its ROUTING, without the defaults of a worker.
@@ -222,6 +228,14 @@ def _spelled_out(alias: str, config: object) -> Mapping[str, Any]:
                 + ("a dict of options" if expected is Mapping else "a URL or dotted path")
             )
     return config
+
+
+def _backend(alias: str, config: Mapping[str, Any]) -> tuple[type[ChannelLayer], Mapping[str, Any]]:
+    """Return the class of a layer without a URL, and its options."""
+    options = config.get("CONFIG", {})
+    if "BACKEND" in config:
+        return backend_class(alias, config["BACKEND"]), options
+    return IPCChannelLayer, {"name": project_name(), **options}
 
 
 def _expected(config: Mapping[str, Any]) -> dict[str, type]:

@@ -15,6 +15,7 @@ import pytest
 
 from busway.bus.errors import ConfigurationError, LayerUnavailable
 from busway.bus.ipc import IPCChannelLayer, directory
+from busway.bus.ipc.environment import Environment
 from busway.bus.layer import Return
 from busway.bus.receiver import StoredReceiver
 from busway.bus.transaction import Store, StoreFull
@@ -107,6 +108,33 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path) -> 
     layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
     assert list((tmp_path / "bus" / "bells").iterdir()) == []
     assert len(list((tmp_path / "bus" / "alive").iterdir())) == 1
+    layer.close()
+
+
+def test_its_shard_is_its_directory_and_counts_who_else_is_there(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=2 * MIB)
+    (alone,) = layer.shards()
+    assert (alone.name, alone.limit) == (str(tmp_path / "bus"), MIB)
+    assert alone.detail == "other processes on it: 0"
+    layer.send("a", {"text": "x" * 100_000})
+    other = IPCChannelLayer(directory=tmp_path / "bus", size=2 * MIB)
+    (shared,) = layer.shards()
+    assert shared.detail == "other processes on it: 1"
+    assert 100_000 < shared.used < alone.used + 150_000
+    for each in (layer, other):
+        each.close()
+
+
+def test_a_shard_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = IPCChannelLayer(directory=tmp_path / "bus", size=MIB)
+
+    def fail(_: Environment) -> int:
+        raise LayerUnavailable("the bus failed; remove it")
+
+    monkeypatch.setattr(Environment, "used", fail)
+    (shard,) = layer.shards()
+    assert (shard.name, shard.healthy) == (str(tmp_path / "bus"), False)
+    assert shard.detail == "the bus failed; remove it"
     layer.close()
 
 

@@ -34,6 +34,7 @@ for _topic in (
     "groups",
     "harness",
     "holding",
+    "inspection",
     "lanes",
     "limits",
     "machine",

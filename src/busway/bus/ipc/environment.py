@@ -59,26 +59,38 @@ class Environment:
             ) from error
         # What is live may take half of it: the rest is for copies under way and for pages
         # that are free but scattered.
-        self._limit = self.size // 2
+        self.limit = self.size // 2
+        """Bytes of messages that there may be."""
         self._left = 0
         self._until_measured = 0
 
     def transaction(self) -> "StoreTransaction":
         """Return a transaction to enter with `with`."""
-        return StoreTransaction(self._lmdb, self._reserve, self._limit)
+        return StoreTransaction(self._lmdb, self._reserve, self.limit)
 
     def _reserve(self, txn: lmdb.Transaction, size: int) -> int:
         # Measured now and then: half of the map is slack enough for what others add meanwhile.
         self._until_measured -= 1
         if self._until_measured <= 0:
             self._until_measured = _MEASURE_EVERY
-            found = txn.stat(self._main)
-            pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
-            self._left = self._limit - int(pages) * int(found["psize"])
+            self._left = self.limit - self._measure(txn)
         self._left -= size
-        if self._left < self._limit // 4:
+        if self._left < self.limit // 4:
             self._until_measured = 0
         return self._left
+
+    def _measure(self, txn: lmdb.Transaction) -> int:
+        found = txn.stat(self._main)
+        pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+        return int(pages) * int(found["psize"])
+
+    def used(self) -> int:
+        """Return how many bytes are in use, waiting for other processes' transactions to end."""
+        try:
+            with self._lmdb.begin(write=True) as txn:
+                return self._measure(txn)
+        except lmdb.Error as error:
+            raise LayerUnavailable(f"the bus failed: {error}") from error
 
     def pause(self) -> lmdb.Transaction:
         """Keep all others out until the transaction that is returned is aborted."""

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import RLock
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from busway.bus import names
 from busway.bus.bell import Bell
 from busway.bus.burial import bury
-from busway.bus.errors import ConfigurationError, LayerClosed
+from busway.bus.errors import ConfigurationError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
 from busway.bus.ipc import environment
 from busway.bus.ipc.directory import find_directory, make_private
@@ -25,13 +25,15 @@ from busway.bus.ipc.processes import (
     SharedMark,
     bind_bell,
     dead_processes,
+    living_processes,
     read_marks,
     remove_files,
 )
+from busway.bus.layer import Shard
 from busway.bus.marks import Mark
 from busway.bus.stored import StoredLayer
 from busway.bus.transaction import Store, StoreFull, Transaction
-from busway.bus.urls import LAYER_OPTIONS, default_name, query_options
+from busway.bus.urls import LAYER_OPTIONS, default_name, query_options, shown
 
 logger = logging.getLogger("busway.bus")
 
@@ -75,12 +77,7 @@ class IPCChannelLayer(StoredLayer):
         super().__init__(**options)
         if name is None:
             name = default_name()
-        if not _NAME.fullmatch(name) or set(name) == {"."}:
-            raise ConfigurationError(
-                f"bus name {name!r}: expected 1 to 40 of ASCII letters, digits, '-', '_', '.'"
-            )
-        if size < MIN_SIZE:
-            raise ConfigurationError(f"bus size is {size} bytes, expected at least {MIN_SIZE}")
+        _check(name, directory, size)
         self.name = name
         self.directory = (
             make_private(Path(directory).absolute())
@@ -102,15 +99,27 @@ class IPCChannelLayer(StoredLayer):
         self.bury()
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Make a layer from `ipc://NAME?size=…&directory=…&capacity=…`."""
+    def url_options(cls, url: str) -> dict[str, Any]:
+        """Return the options of `ipc://NAME?size=…&directory=…&capacity=…`."""
         parts = urlsplit(url)
         if parts.path not in ("", "/"):
             raise ConfigurationError(
-                f"{url!r} has a path; expected ipc://NAME, or ipc://NAME?directory=/some/where"
+                f"{shown(url)!r} has a path; expected ipc://NAME, or ipc://NAME?directory=/some/where"
             )
         kinds = LAYER_OPTIONS | {"size": int, "directory": str}
-        return cls(unquote(parts.netloc) or None, **query_options(url, kinds))
+        return {"name": unquote(parts.netloc) or None, **query_options(url, kinds)}
+
+    @classmethod
+    def check_options(
+        cls,
+        name: str | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        size: int = DEFAULT_SIZE,
+        **options: Any,
+    ) -> None:
+        """See `ChannelLayer.check_options`."""
+        super().check_options(**options)
+        _check(name, directory, size)
 
     def _open(self) -> Environment:
         with self._opening:
@@ -161,6 +170,18 @@ class IPCChannelLayer(StoredLayer):
             step.finish()
         self._ringer.ring(dict.fromkeys(step.rings))
 
+    def shards(self) -> list[Shard]:
+        """Return the one place: its directory."""
+        name = str(self.directory)
+        try:
+            opened = self._open()
+            used, limit = opened.used(), opened.limit
+        except LayerUnavailable as error:
+            return [Shard(name, healthy=False, detail=str(error))]
+        others = sum(process != self.process for process in living_processes(self.directory))
+        detail = f"other processes on it: {others}"
+        return [Shard(name, healthy=True, detail=detail, used=used, limit=limit)]
+
     def close(self) -> None:
         """Leave the bus; messages stay in it, but for those addressed to this process.
 
@@ -193,6 +214,20 @@ class IPCChannelLayer(StoredLayer):
         self.groups = LocalGroups()
         while self._idle:
             self._idle.pop().abandon()
+
+
+def _check(name: object, directory: object, size: object) -> None:
+    """Raise `ConfigurationError` for what no bus can have."""
+    if name is not None and (
+        not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}
+    ):
+        raise ConfigurationError(
+            f"bus name {name!r}: expected 1 to 40 of ASCII letters, digits, '-', '_', '.'"
+        )
+    if directory is not None and not isinstance(directory, str | os.PathLike):
+        raise ConfigurationError(f"the bus directory is {directory!r}, expected a path")
+    if not isinstance(size, int) or size < MIN_SIZE:
+        raise ConfigurationError(f"bus size is {size!r} bytes, expected at least {MIN_SIZE}")
 
 
 _layers: "weakref.WeakSet[IPCChannelLayer]" = weakref.WeakSet()

@@ -79,13 +79,17 @@ def dead_processes(directory: Path) -> Iterator[str]:
                 path.unlink(missing_ok=True)
 
 
-def somebody_lives(directory: Path) -> bool:
-    """Say whether any process is on the bus."""
+def living_processes(directory: Path) -> Iterator[str]:
+    """Yield the processes that are on the bus."""
     for path in (directory / "alive").iterdir():
         with _claim(path) as dead:
             if not dead and path.exists():
-                return True
-    return False
+                yield path.name
+
+
+def somebody_lives(directory: Path) -> bool:
+    """Say whether any process is on the bus."""
+    return next(living_processes(directory), None) is not None
 
 
 def remove_files(directory: Path, process: str) -> None:

@@ -1,6 +1,7 @@
 """The HTTP protocol class for uvicorn: no task per request, no ASGI in between.
 
-Give it to uvicorn as `http=HTTPProtocol` with an `asgi.Application` as the application.
+Give it to uvicorn as `http=HTTPProtocol` with an `asgi.Application` as the application. That
+starts and ends the gateway, and is asked for nothing else; nor is any middleware around it.
 """
 
 import asyncio
