@@ -1,5 +1,6 @@
 """What a message may hold, and how a refusal says where."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from busway.bus.conformance.contents import MESSAGES
 from busway.bus.errors import InvalidMessage
-from busway.bus.messages import MAX_DEPTH, check_message
+from busway.bus.messages import MAX_DEPTH, check_message, isolate
 
 REFUSED = st.sampled_from([1j, object(), {1}, bytearray(), 2**63, float("nan"), float("-inf")])
 
@@ -64,3 +65,26 @@ def test_the_text_of_a_refusal_stays_short() -> None:
     with pytest.raises(InvalidMessage) as caught:
         check_message({"a": {"x" * 10_000}})
     assert len(str(caught.value)) < 200
+
+
+@given(MESSAGES)
+def test_a_copy_is_equal_and_shares_nothing_that_can_change(message: dict[str, Any]) -> None:
+    before = deepcopy(message)
+    copy = isolate(message)
+    assert copy == message
+    spoil(copy)
+    assert message == before
+
+
+def spoil(value: Any) -> None:
+    """Change everything in `value` that can be changed."""
+    if isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            spoil(part)
+    if isinstance(value, dict | list):
+        value.clear()
+
+
+def test_what_cannot_cross_the_bus_is_not_copied() -> None:
+    with pytest.raises(InvalidMessage):
+        isolate({"a": [{1}]})

@@ -106,6 +106,9 @@ class Outcome(NamedTuple):
 
     deliveries: list[Delivery]
     refused: list[Refusal]
+    joined: Sequence[str] = ()
+    """Of this process's channels, on what was read, those that are in a group from now on. Their
+    owner knows by it which have to `Leave` when they end, and which had ended before."""
 
 
 class Statistics(msgspec.Struct, frozen=True):

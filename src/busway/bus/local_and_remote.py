@@ -215,6 +215,7 @@ class LocalAndRemoteReceiver(Receiver):
         here = [name for name in channels if "!" not in name]
         deliveries: list[Delivery] = []
         refused: list[Refusal] = []
+        joined: Sequence[str] = ()
 
         if self._asleep and channels and self._is_rung():
             self._asleep = ()
@@ -235,6 +236,7 @@ class LocalAndRemoteReceiver(Receiver):
             )
             refused += _placed(outcome.refused, theirs)
             deliveries += outcome.deliveries
+            joined = outcome.joined
             if looks:
                 asleep = limit > 0 and len(outcome.deliveries) < wake
                 self._asleep = tuple(channels) if asleep else ()
@@ -261,7 +263,7 @@ class LocalAndRemoteReceiver(Receiver):
             self._from_remote.difference_update(each.id for each in done_there)
         returned = [each.delivery.id for each in operations if isinstance(each, Return)]
         self._from_remote.difference_update(returned)
-        return Outcome(deliveries, sorted(refused, key=attrgetter("index")))
+        return Outcome(deliveries, sorted(refused, key=attrgetter("index")), joined)
 
     def _split(self, operations: Sequence[Operation]) -> tuple[list[int], list[int]]:
         """Return the places of the local layer's operations, and those of the remote one's.

@@ -7,7 +7,6 @@ ASGI specification (version 1, "Applications / Messages").
 
 import reprlib
 from collections.abc import Mapping
-from copy import deepcopy
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -35,14 +34,22 @@ def check_message(message: Message) -> None:
 
 def isolate(message: Message) -> dict[str, Any]:
     """Return a copy of `message` that nobody else can change; raises as `check_message` does."""
-    if isinstance(message, dict):
-        for key, value in message.items():
-            if key.__class__ is not str or value.__class__ not in _PLAIN:
-                break
-        else:
-            return message.copy()
     check_message(message)
-    return deepcopy(dict(message))
+    return {
+        key: value if value.__class__ in _PLAIN else _copy(value) for key, value in message.items()
+    }
+
+
+def _copy(value: Any) -> Any:
+    """Return a copy of a part of a checked message: only these have parts that can change."""
+    kind = value.__class__
+    if kind is dict:
+        return {k: v if v.__class__ in _PLAIN else _copy(v) for k, v in value.items()}
+    if kind is list:
+        return [v if v.__class__ in _PLAIN else _copy(v) for v in value]
+    if kind is tuple:
+        return tuple(map(_copy, value))
+    return value
 
 
 def _check_dict(found: dict[Any, Any], where: str, depth: int) -> None:

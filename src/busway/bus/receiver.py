@@ -57,6 +57,8 @@ class StoredReceiver(Receiver):
         self._due = 0.0
         self._taken = 0
         """Messages taken since the last wait."""
+        self._joined: list[str] = []
+        """See `Outcome.joined`, of the exchange under way."""
         self._closed = False
 
     # -- exchange -----------------------------------------------------------------------
@@ -108,6 +110,7 @@ class StoredReceiver(Receiver):
     def _run(self, request: _Request, room: int | None = None) -> Outcome:
         subscription = self._subscription
         self._held.remember()
+        self._joined = []
         try:
             with self._layer.transaction() as store:
                 step = Transaction(store, self._layer.plans, request[5], room)
@@ -119,7 +122,8 @@ class StoredReceiver(Receiver):
             raise
         if step.rings:
             self._layer.ring(list(dict.fromkeys(step.rings)))
-        return Outcome(self._deliver(taken, place, hold=request[7]) if taken else [], refused)
+        deliveries = self._deliver(taken, place, hold=request[7]) if taken else []
+        return Outcome(deliveries, refused, self._joined)
 
     def _do(self, step: Transaction, request: _Request) -> tuple[list[_Taken], int, list[Refusal]]:
         """Do a whole exchange; returns what was taken, the place of its first, what was refused."""
@@ -224,6 +228,7 @@ class StoredReceiver(Receiver):
         if envelope.kind is Kind.JOINED:
             expires = envelope.sent + self._layer.group_expiry
             groups.add(envelope.group, envelope.channel, expires)
+            self._joined.append(envelope.channel)
         elif envelope.group:
             groups.discard(envelope.group, envelope.channel)
         else:

@@ -41,7 +41,7 @@ async def running(
         got.append(delivery)
         return 1
 
-    bus = Bus(layer, ("p.x!",), deliver, lambda: None, limit=limit, budget=budget)
+    bus = Bus(layer, ("p.x!",), deliver, lambda: None, lambda _: None, limit=limit, budget=budget)
     bus.start()
     try:
         yield bus
@@ -124,7 +124,7 @@ async def test_what_is_given_up_is_not_sent() -> None:
 
 async def test_stopping_says_what_is_lost() -> None:
     layer = MemoryChannelLayer(capacity=1, lane_capacity=1)
-    bus = Bus(layer, ("p.x!",), lambda _: 1, lambda: None)
+    bus = Bus(layer, ("p.x!",), lambda _: 1, lambda: None, lambda _: None)
     bus.start()
     sender = Sender("a")
     for number in range(5):

@@ -280,7 +280,7 @@ def test_no_websocket_begins_behind_a_response_that_is_not_taken(layer: ChannelL
         (protocol,) = state.connections
         assert isinstance(protocol, HTTPProtocol)
         count = 0
-        while not protocol.flow.write_paused:
+        while not protocol.is_full:
             count += 1
             slow.send(GET)
             server.eventually(partial(lambda count: state.total_requests == count, count))

@@ -203,6 +203,30 @@ def test_an_answer_may_come_much_later_and_through_a_group(
     server.eventually(lambda: not layer.group_channels("news"))
 
 
+def test_a_request_that_joins_a_group_with_its_answer_leaves_it(
+    layer: ChannelLayer, server: WebServer
+) -> None:
+    def answer_and_join(message: Message) -> Sequence[Message | GroupAdd]:
+        join = GroupAdd("news", message["reply_channel"])
+        return [reply(), join] if message["path"] == "/late" else [join, reply()]
+
+    with Worker(layer, {"http.request": answer_and_join}):
+        for path in ("/early", "/late"):
+            assert fetch("GET", server.url + path).status_code == 200
+            server.eventually(lambda: not layer.group_channels("news"))
+
+
+def test_a_request_that_was_in_no_group_need_not_leave_any(
+    server: WebServer, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+    monkeypatch.setattr(server.gateway.bus, "leave", left.append)
+    for _ in range(3):
+        assert fetch("POST", server.url).status_code == 200
+    server.eventually(lambda: not server.gateway.connections)
+    assert not left
+
+
 def test_a_client_that_leaves_while_it_waits_is_a_disconnect(
     layer: ChannelLayer, server: WebServer
 ) -> None:
@@ -354,11 +378,23 @@ def test_a_path_cannot_forge_a_line_of_the_log(
 
 
 @pytest.mark.parametrize("length", [b"1", b"100"])
-def test_a_wrong_content_length_does_not_pass_for_a_whole_response(
+def test_a_wrong_content_length_is_a_server_error(
     server: WebServer, worker: Worker, length: bytes
 ) -> None:
     bad = reply(headers=[[b"content-length", length]], content=b"hello")
     worker.script["http.request"] = lambda _: [bad]
+    with session() as client:
+        assert client.get(server.url).status_code == 500
+        assert client.get(server.url).status_code == 500
+    server.dropped("bad reply", 2)
+
+
+@pytest.mark.parametrize("length", [b"6", b"100"])
+def test_a_wrong_content_length_does_not_pass_for_a_whole_stream(
+    server: WebServer, worker: Worker, length: bytes
+) -> None:
+    first = reply(headers=[[b"content-length", length]], content=b"hello", more_content=True)
+    worker.script["http.request"] = lambda _: [first, {"content": b"world"}]
     with pytest.raises(httpx.RemoteProtocolError):
         fetch("GET", server.url)
     server.dropped("bad reply")

@@ -48,3 +48,13 @@ def test_a_discarded_deadline_is_not_reported() -> None:
     wheel.discard(item)
     wheel.discard(item)
     assert wheel.due(2.0) == []
+
+
+def test_a_deadline_is_hastened_but_not_put_off() -> None:
+    wheel, item = Wheel(1.0), Item()
+    wheel.hasten(item, 5.0)
+    wheel.hasten(item, 9.0)
+    assert wheel.due(4.9) == []
+    wheel.hasten(item, 2.0)
+    assert wheel.due(2.0) == [item]
+    assert wheel.due(9.0) == []

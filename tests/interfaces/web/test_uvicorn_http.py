@@ -3,7 +3,7 @@
 import pytest
 
 from busway.bus.layer import ChannelLayer
-from interfaces.web.harness import RawClient, WebServer, Worker, handshake, nothing
+from interfaces.web.harness import Message, RawClient, WebServer, Worker, handshake, nothing
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -152,9 +152,12 @@ def test_http_1_0_need_not_name_a_host(client: RawClient, worker: Worker) -> Non
         (b"http://a/x?y=1", "/x", b"y=1"),
         (b"http://a:80?y=http://b/", "/", b"y=http://b/"),
         (b"http://a", "/", b""),
+        (b"//a/x", "//a/x", b""),
+        (b"/x?y#z", "/x", b"y"),
+        (b"*", "*", b""),
     ],
 )
-def test_a_target_may_be_a_whole_url(
+def test_a_target_is_a_path_or_a_whole_url(
     client: RawClient, worker: Worker, target: bytes, path: str, query: bytes
 ) -> None:
     client.send(GET.replace(b"/", target, 1))
@@ -164,3 +167,161 @@ def test_a_target_may_be_a_whole_url(
     client.send(handshake().replace(b"/", target, 1))
     message = worker.expect("websocket.connect")
     assert (message["path"], message["query_string"]) == (path, query)
+
+
+# -- a line of requests ---------------------------------------------------------------------
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+
+
+def test_many_bad_requests_in_line_are_answered_each(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker:
+        client.send(GET + b"GET / HTTP/1.1\r\n\r\n" * 2000 + GET)
+        channel = worker.expect("http.request")["reply_channel"]
+        layer.send(channel, {"status": 204})
+        assert b" 204 " in client.read_head()
+        for _ in range(2000):
+            assert b" 400 " in client.read_head()
+            client.read(len("A request names its host once."))
+        worker.expect("http.request")
+
+
+def test_a_request_in_line_is_told_to_continue_when_its_turn_comes(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker:
+        client.send(GET + (POST % 2).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        for body in (b"", b"hi"):
+            message = worker.expect("http.request", body=body)
+            layer.send(message["reply_channel"], {"status": 204})
+            assert b" 204 " in client.read_head()
+            if not body:
+                assert client.read_head() == b"HTTP/1.1 100 Continue"
+                client.send(b"hi")
+
+
+def test_a_client_that_asks_ahead_is_not_read_further(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": nothing}) as worker:
+        client.send(GET + POST % 40_000_000)
+        channel = worker.expect("http.request")["reply_channel"]
+        client.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.send(b"x" * 40_000_000)  # more than all buffers on the way
+        layer.send(channel, {"status": 204})
+        assert b" 204 " in client.read_head()
+        worker.expect("http.request", method="POST")
+
+
+def test_a_response_can_end_the_connection_before_the_requests_behind_it(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    reply = {"status": 204, "headers": [[b"Connection", b"close"]]}
+    with Worker(layer, {"http.request": lambda _: [reply]}) as worker:
+        client.send(GET * 3)
+        assert b"\r\nconnection: close" in client.read_head()
+        assert client.ended()
+        assert len(worker.got) == 1
+
+
+def test_a_whole_request_behind_which_the_client_says_close_is_the_last(
+    client: RawClient, worker: Worker
+) -> None:
+    client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + GET)
+    assert b"\r\nconnection: close" in client.read_head()
+    assert client.ended()
+    assert len(worker.got) == 1
+
+
+@pytest.mark.parametrize("behind", [GET, b"garbage\r\n\r\n", handshake()])
+def test_nothing_counts_behind_a_target_that_is_no_path(
+    server: WebServer, client: RawClient, worker: Worker, behind: bytes
+) -> None:
+    client.send(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
+    assert b" 400 " in client.read_head()
+    assert client.read_all() == b"The request's target is no path."
+    with RawClient(server.port) as other:
+        other.send(GET)
+        other.read_head()
+    assert [channel for channel, _ in worker.got] == ["http.request"]
+
+
+def test_http_1_0_gets_a_stream_without_chunks(layer: ChannelLayer, server: WebServer) -> None:
+    parts: list[Message] = [
+        {"status": 200, "content": b"one", "more_content": True},
+        {"content": b"two"},
+    ]
+    with Worker(layer, {"http.request": lambda _: parts}), RawClient(server.port) as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert b"transfer-encoding" not in client.read_head()
+        assert client.read_all() == b"onetwo"
+
+
+# -- a body that nobody reads ---------------------------------------------------------------
+
+
+def test_a_connection_goes_on_behind_a_body_that_was_not_read(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": lambda _: [{"status": 413}]}):
+        client.send(POST % 3_000_000 + b"x" * 1_000_000)
+        assert b" 413 " in client.read_head()
+        client.send(b"x" * 2_000_000 + GET)
+        assert b" 413 " in client.read_head()
+
+
+def test_a_client_has_only_so_much_time_for_a_body_that_nobody_reads(layer: ChannelLayer) -> None:
+    with (
+        WebServer(layer, body_timeout=0.3) as server,
+        Worker(layer, {"http.request": lambda _: [{"status": 413}]}),
+        RawClient(server.port) as client,
+    ):
+        client.send(POST % 3_000_000 + b"x" * 1_000_000)
+        assert b" 413 " in client.read_head()
+        assert client.ended()
+
+
+def test_a_body_that_breaks_off_behind_its_answer_is_not_answered_again(
+    layer: ChannelLayer, server: WebServer, client: RawClient
+) -> None:
+    with Worker(layer, {"http.request": lambda _: [{"status": 413}]}):
+        client.send(CHUNKED + b"50000\r\n" + b"x" * 0x50000 + b"\r\n")
+        assert b" 413 " in client.read_head()
+        client.send(b"nonsense\r\n")
+        assert client.ended()
+
+
+# -- time -----------------------------------------------------------------------------------
+
+
+def test_a_request_that_takes_long_is_not_an_idle_connection(layer: ChannelLayer) -> None:
+    with (
+        WebServer(layer, keep_alive=0.3, websocket_handshake_timeout=0.3) as server,
+        Worker(layer, {"http.request": nothing}) as worker,
+        RawClient(server.port) as client,
+    ):
+        client.send(GET)
+        channel = worker.expect("http.request")["reply_channel"]
+        for _ in range(2):
+            with RawClient(server.port) as clock:
+                assert b" 408 " in clock.read_head()
+        layer.send(channel, {"status": 204})
+        assert b" 204 " in client.read_head()
+        assert client.ended()
+
+
+def test_every_request_gets_the_time_of_an_idle_connection_anew(layer: ChannelLayer) -> None:
+    with (
+        WebServer(layer, keep_alive=1.0, websocket_handshake_timeout=0.3) as server,
+        Worker(layer),
+        RawClient(server.port) as client,
+    ):
+        for _ in range(5):
+            client.send(GET)
+            assert b" 200 " in client.read_head()
+            with RawClient(server.port) as clock:
+                assert b" 408 " in clock.read_head()
+        assert client.ended()

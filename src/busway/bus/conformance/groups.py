@@ -141,6 +141,18 @@ class Members(Topic):
         outcome = layer.reader().exchange([Leave("proc.x!a"), Leave("plain")])
         assert outcome.refused == []
 
+    def test_their_owner_is_told_which_channels_have_joined(self, bus: Bus) -> None:
+        layer = bus.layer()
+        layer.group_add("one", "proc.x!a")
+        layer.group_add("one", "plain")
+        reader = layer.reader()
+        add = GroupAdd("two", "proc.x!b")
+        outcome = reader.exchange([add, Send("proc.x!b", {})], (), ["proc.x!"], 10)
+        assert [delivery.channel for delivery in outcome.deliveries] == ["proc.x!b"]
+        assert list(outcome.joined) == ["proc.x!a", "proc.x!b"]
+        outcome = reader.exchange([GroupDiscard("two", "proc.x!b")], (), ["proc.x!"], 10)
+        assert list(outcome.joined) == []
+
 
 class GroupMessages(Topic):
     """One message for each process, however many members it has."""

@@ -145,7 +145,9 @@ class ASGIRequest(HTTPConnection):
         more = True
         while more and self.body_channel is not None:
             part, more = await self._read_body()
-            if not await self.send_body(part, more=more):
+            self.post_body(part, more=more)
+            await self.gateway.bus.flushed()
+            if not self.has_room:
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
         if self.state is not HTTP.DONE:

@@ -56,6 +56,7 @@ class Bus:
         channels: Sequence[str],
         deliver: Callable[[Delivery], int],
         finished: Callable[[], None],
+        joined: Callable[[Sequence[str]], None],
         *,
         limit: int = 500,
         budget: int = 50_000,
@@ -65,6 +66,8 @@ class Bus:
         Args:
             deliver: called with each delivery; returns how many connections it was for.
             finished: called when a tick's exchange and deliveries are over.
+            joined: called with connections that have got into a group, before `deliver` is
+                called with what was sent to them later.
             limit: messages that one exchange takes.
             budget: connections that are written to before other events have their turn.
         """
@@ -72,6 +75,7 @@ class Bus:
         self._channels = tuple(channels)
         self._deliver = deliver
         self._finished = finished
+        self._joined = joined
         self._limit = limit
         self._budget = budget
         self._operations: list[Send | Leave] = []
@@ -234,6 +238,8 @@ class Bus:
         if self._unavailable:
             self._unavailable = False
             logger.warning("the bus is available again")
+        if outcome.joined:
+            self._joined(outcome.joined)
         if limit:
             self._looks = len(outcome.deliveries) == limit
         return [(refusal.index, refusal.error) for refusal in outcome.refused], outcome.deliveries

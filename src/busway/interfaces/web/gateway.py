@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -33,6 +34,13 @@ class Connection(Protocol):
         """End because the server stops."""
 
 
+class Greedy(Protocol):
+    """Something that is not read until the bus has taken what it sent."""
+
+    def go_on(self) -> None:
+        """Be told that the tick is over."""
+
+
 class Gateway:
     """Joins the connections of one process to the bus.
 
@@ -46,15 +54,17 @@ class Gateway:
         self.prefix = new_process_prefix("web.reply")
         """The reply channels of all connections begin with it."""
         self.connections: dict[str, Connection] = {}
+        self._members: set[str] = set()
+        """Channels of those that are, or have been, in a group."""
         self.drops: Counter[str] = Counter()
         """What was refused, cut or dropped, by reason."""
         self.unwritten: list[WebSocketConnection] = []
         """Connections that have frames to write at the end of this tick."""
-        self.greedy: list[WebSocketConnection] = []
+        self.greedy: list[Greedy] = []
         """Connections that have sent so much in this tick that they are not read any more."""
         self.log = AccessLog(enabled=self.options.access_log)
         self.wheel = Wheel()
-        self.bus = Bus(layer, (self.prefix,), self._deliver, self._finish)
+        self.bus = Bus(layer, (self.prefix,), self._deliver, self._finish, self._join)
         self.running = False
         self._ids = 0
         self._discarding: set[asyncio.Task[None]] = set()
@@ -107,8 +117,19 @@ class Gateway:
 
     def unregister(self, connection: Connection) -> None:
         """Take `connection` off the books and out of its groups."""
-        if self.connections.pop(connection.channel, None) is not None:
-            self.bus.leave(connection.channel)
+        channel = connection.channel
+        self.connections.pop(channel, None)
+        if channel in self._members:
+            self._members.discard(channel)
+            self.bus.leave(channel)
+
+    def _join(self, channels: Sequence[str]) -> None:
+        """Note which connections are in a group now; those that had ended leave it at once."""
+        for channel in channels:
+            if channel in self.connections:
+                self._members.add(channel)
+            else:
+                self.bus.leave(channel)  # who added it could not know
 
     def discard(self, channel: str) -> None:
         """Take what waits on a single-reader channel off the bus: nobody is going to read it."""
@@ -147,8 +168,8 @@ class Gateway:
                 connection.flush()
         if self.greedy:
             greedy, self.greedy = self.greedy, []
-            for connection in greedy:
-                connection.go_on()
+            for sender in greedy:
+                sender.go_on()
 
     def _fan_out(self, delivery: Delivery) -> None:
         """Hand a group message to this process's members; it is parsed and encoded once."""
@@ -165,9 +186,8 @@ class Gateway:
         for member in delivery.members:
             connection = connections.get(member)
             if connection is None:
-                # Added after it had gone: its consumer could not know.
-                self.bus.leave(member)
-            elif not isinstance(connection, WebSocketConnection):
+                continue  # it is about to leave
+            if not isinstance(connection, WebSocketConnection):
                 connection.deliver(message)
             elif connection.state is connecting:
                 # Whether it is let in is for its consumer to say, not for who sends to a group.

@@ -1,13 +1,13 @@
 """The opening handshake of a WebSocket, from the server's side: RFC 6455, section 4.2. No I/O."""
 
 import binascii
-from http import HTTPStatus
 
 import msgspec
 from websockets.utils import accept_key
 
+from busway.interfaces.web.http_writer import STATUS_LINES
 from busway.interfaces.web.replies import Headers
-from busway.interfaces.web.requests import BadRequest, origin_form
+from busway.interfaces.web.requests import BadRequest
 
 _PLAIN = (b"content-type", b"text/plain; charset=utf-8")
 _OWN = (b"content-length", b"connection", b"transfer-encoding")
@@ -17,20 +17,13 @@ _OWN = (b"content-length", b"connection", b"transfer-encoding")
 class Handshake(msgspec.Struct, gc=False):
     """A valid handshake request."""
 
-    target: bytes
-    """Path and query string, encoded."""
-    headers: list[tuple[bytes, bytes]]
-    """Names in lower case."""
     accept: str
     """Value of Sec-WebSocket-Accept in the answer."""
     subprotocols: list[str]
 
 
-def parse_handshake(data: bytes) -> Handshake:
-    """Return the handshake in `data`: a whole request head that an HTTP parser has passed.
-
-    Raises `BadRequest` when it does not ask for a WebSocket in the right way.
-    """
+def parse_head(data: bytes) -> tuple[str, bytes, list[tuple[bytes, bytes]]]:
+    """Return method, target and headers of a whole request head that an HTTP parser has passed."""
     lines = data.split(b"\r\n")
     method, target, _ = lines[0].split(b" ", 2)
     headers = []
@@ -39,7 +32,15 @@ def parse_handshake(data: bytes) -> Handshake:
             break
         name, _, value = line.partition(b":")
         headers.append((name.lower(), value.strip(b" \t")))
-    if method != b"GET":
+    return method.decode("ascii"), target, headers
+
+
+def check_handshake(method: str, headers: list[tuple[bytes, bytes]]) -> Handshake:
+    """Return what has to be known of a request that asks for a WebSocket.
+
+    Raises `BadRequest` when it does not do so in the right way.
+    """
+    if method != "GET":
         raise BadRequest(405, "A WebSocket begins with GET.", [(b"allow", b"GET")])
     given = _single(headers)
     if given.get(b"sec-websocket-version") != b"13":
@@ -60,7 +61,7 @@ def parse_handshake(data: bytes) -> Handshake:
         for token in value.split(b",")
         if token.strip()
     ]
-    return Handshake(origin_form(target), headers, accept_key(key.decode()), subprotocols)
+    return Handshake(accept_key(key.decode()), subprotocols)
 
 
 def _single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -85,15 +86,11 @@ def encode_accept(accept: str, subprotocol: str | None, headers: Headers) -> byt
 
 def encode_denial(status: int, headers: Headers, content: bytes) -> bytes:
     """Return the response that refuses a handshake."""
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
     own = [pair for pair in headers if pair[0].lower() not in _OWN]
     if content and all(name.lower() != b"content-type" for name, _ in own):
         own.append(_PLAIN)
     own += [(b"content-length", b"%d" % len(content)), (b"connection", b"close")]
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode() + _end_head(own) + content
+    return STATUS_LINES[status] + _end_head(own) + content
 
 
 def _end_head(headers: Headers) -> bytes:

@@ -133,31 +133,33 @@ class HTTPConnection(ABC):
     def request(self, body: bytes, *, more: bool) -> None:
         """Send the request to the bus, with the whole of its body or the first part."""
         gateway = self.gateway
-        message = {"reply_channel": self.channel, "method": self.head.method, "body": body}
-        message.update(self.head.fields())
+        message = self.head.fields()
+        message["reply_channel"] = self.channel
+        message["method"] = self.head.method
+        message["body"] = body
         if more:
             self.body_channel = self._body_name = gateway.layer.new_channel("http.request.body?")
             message["body_channel"] = self.body_channel
             self._body = Outlet(self.body_accepted)
         self.asked = gateway.time()
         gateway.wheel.set(self, self.asked + _GRACE)
-        gateway.bus.post(Send("http.request", message), self)
+        gateway.bus.post(Send("http.request", message, checked=True), self)
 
-    async def send_body(self, content: bytes, *, more: bool) -> bool:
-        """Send a further part of the body; returns whether there was room for it.
-
-        If not, `body_accepted` is called later.
-        """
+    def post_body(self, content: bytes, *, more: bool) -> None:
+        """Send a further part of the body. `has_room` says later whether there was room for it."""
         if self.body_channel is None or self._body is None:
-            return True
+            return
         self._chunks += 1
         chunk = {"number": self._chunks, "content": content, "more_content": more}
-        self.gateway.bus.post(Send(self.body_channel, chunk), self._body)
+        self.gateway.bus.post(Send(self.body_channel, chunk, checked=True), self._body)
         if not more:
             self.body_channel = None
             self.asked = self.gateway.time()
-        await self.gateway.bus.flushed()
-        return self._body.waiting is None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether no part of the body waits for room; if one does, `body_accepted` is called."""
+        return self._body is None or self._body.waiting is None
 
     def gone(self) -> None:
         """Note that the client went away before the response was complete."""

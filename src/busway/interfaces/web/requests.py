@@ -1,9 +1,9 @@
 """The head of a request, from any server, made fit for the bus: no I/O."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -107,28 +107,36 @@ def origin_allowed(origin: str, host: str, allowed: Sequence[str]) -> bool:
     return netloc.removesuffix(default) == host.lower().removesuffix(default)
 
 
-def origin_form(target: bytes) -> bytes:
-    """Return the path and query of a request's target, which may be a whole URL.
+def split_target(target: bytes) -> tuple[str, bytes]:
+    """Return the path, decoded, and the query string of a request's target.
 
-    RFC 9112, 3.2.2. The host is then that of the Host header, as behind a proxy.
+    That may be a whole URL (RFC 9112, 3.2.2); the host is then that of the Host header, as behind
+    a proxy. Raises `BadRequest` for what is neither, as CONNECT has.
     """
-    found = _ORIGIN.match(target)
-    if found is None:
-        return target
-    rest = target[found.end() :]
-    return rest if rest[:1] == b"/" else b"/" + rest
+    if target == b"*":
+        return "*", b""  # OPTIONS about the server itself (RFC 9112, 3.2.4)
+    if target[:1] != b"/":
+        origin = _ORIGIN.match(target)
+        if origin is None:
+            raise BadRequest(400, "The request's target is no path.")
+        target = target[origin.end() :]
+        if target[:1] != b"/":
+            target = b"/" + target
+    raw_path, _, query = target.partition(b"#")[0].partition(b"?")
+    path = raw_path.decode("latin-1")
+    return unquote(path) if "%" in path else path, query
 
 
-def _clean(headers: Iterable[tuple[bytes, bytes]], http_version: str) -> list[tuple[bytes, bytes]]:
-    pairs = list(headers)
-    names = [name for name, _ in pairs]
-    values = b" ".join([value for _, value in pairs])
-    if _BAD_NAME.search(b"-".join(names)) or _BAD_VALUE.search(values) or b"" in names:
+def _clean(headers: list[tuple[bytes, bytes]], http_version: str) -> list[tuple[bytes, bytes]]:
+    names = [name for name, _ in headers]
+    every_name = b"-".join(names)
+    values = b" ".join([value for _, value in headers])
+    if _BAD_NAME.search(every_name) or _BAD_VALUE.search(values) or b"" in names:
         raise BadRequest(400, "A header has characters that are not allowed.")
     # Two would let a proxy and us disagree about whose request it is (RFC 9112, 3.2).
     if http_version == "1.1" and names.count(b"host") != 1:
         raise BadRequest(400, "A request names its host once.")
-    return [pair for pair in pairs if b"_" not in pair[0]]
+    return [pair for pair in headers if b"_" not in pair[0]] if b"_" in every_name else headers
 
 
 def _take_proxy_headers(head: Head, hops: int) -> None:

@@ -137,19 +137,20 @@ def addresses(listening: socket.socket, options: WebOptions) -> list[str]:
 
 
 def _config(application: Application, options: WebOptions) -> uvicorn.Config:
+    name = options.server_name
     return uvicorn.Config(
         application,
         loop="uvloop",
         http=HTTPProtocol,
-        ws=WebSocketProtocol,
+        ws="none",  # our HTTP protocol begins WebSockets itself
         interface="asgi3",
         lifespan="on",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        headers=[] if name is None else [("server", name)],
         backlog=options.backlog,
-        timeout_keep_alive=ceil(options.keep_alive),
         # A last bound behind our own, for transports that nothing else ends.
         timeout_graceful_shutdown=ceil(options.shutdown_timeout) + 1,
         ssl_certfile=options.tls_certificate,

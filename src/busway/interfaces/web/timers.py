@@ -40,6 +40,12 @@ class Wheel:
         members.add(item)
         item.slot = slot
 
+    def hasten(self, item: Timed, deadline: float) -> None:
+        """Give `item` a deadline unless it has an earlier one. That may be one of the past:
+        whoever has many deadlines in a second, of which few come, asks for what it is then."""
+        if not item.slot or deadline < item.slot * self._resolution:
+            self.set(item, deadline)
+
     def discard(self, item: Timed) -> None:
         """Forget the deadline of `item`, if it has one."""
         members = self._slots.get(item.slot)

@@ -1,28 +1,46 @@
-"""uvicorn's HTTP protocol, with limits on the size and the time of a request's head."""
+"""The HTTP protocol class for uvicorn: no task per request, no ASGI in between.
+
+Give it to uvicorn as `http=HTTPProtocol` with an `asgi.Application` as the application. That
+starts and ends the gateway, and is asked for nothing else; nor is any middleware around it.
+"""
 
 import asyncio
+from collections import deque
+from enum import Enum
+from math import inf
 from typing import Any, cast
 
-from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from busway.interfaces.web.draining import Drain
-from busway.interfaces.web.requests import origin_form
-from busway.interfaces.web.uvicorn_websocket import find_gateway
+from busway.interfaces.web.http_reader import Request, RequestReader
+from busway.interfaces.web.http_writer import ResponseWriter
+from busway.interfaces.web.replies import Headers, HTTPReply
+from busway.interfaces.web.requests import Address, BadRequest, Head, split_target
+from busway.interfaces.web.uvicorn_request import UvicornRequest
+from busway.interfaces.web.uvicorn_websocket import WebSocketProtocol, find_gateway
+
+_PLAIN = (b"content-type", b"text/plain; charset=utf-8")
 
 
-class _HeadTooLarge(Exception):
-    pass
+class Awaited(Enum):
+    """What a client has only so much time for."""
+
+    NOTHING = 0
+    HEAD = 1
+    """The first head, or the rest of one."""
+    BODY = 2
+    """More of a body."""
+    NEXT = 3
+    """Another request."""
 
 
-class HTTPProtocol(HttpToolsProtocol):
-    """A TCP connection until it becomes a WebSocket."""
+class HTTPProtocol(asyncio.Protocol):
+    """A TCP connection until it becomes a WebSocket: requests in a line, answered in turn."""
+
+    transport: asyncio.Transport
 
     def __init__(
         self,
@@ -32,162 +50,242 @@ class HTTPProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Take what uvicorn gives."""
-        super().__init__(config, server_state, app_state, _loop)
         self.gateway = find_gateway(config)
+        self._options = self.gateway.options
         self.slot = 0
-        self._in_head = False
-        """Whether the next byte belongs to a head, or to trailers."""
-        self._head_size = 0
-        self._in_trailers = False
-        self._too_large = False
-        self._chunk = b""
+        self._config = config
+        self._state = server_state
+        self._app_state = app_state
+        self._reader = RequestReader(self._options.max_head_size)
+        self._line: deque[UvicornRequest] = deque()
+        """Requests whose answers are not complete. The first one is served."""
+        self._awaited = Awaited.NOTHING
+        self._deadline = inf
+        """When it has to be there."""
         self._drain: Drain | None = None
+        self._client: Address = None
+        self._server: Address = None
+        self._scheme = "http"
+        self.is_full = False
+        """Whether the client has fallen behind: nothing is to be written."""
+        self._is_reading = True
+        self._is_deaf = False
+        """Whether nothing that comes counts any more."""
+        self._is_serving = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    # -- what uvicorn and the event loop call -------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`: the first request has to come in time."""
-        super().connection_made(transport)
-        self._await_head()
+        self.transport = cast("asyncio.Transport", transport)
+        self._client = get_remote_addr(self.transport)
+        self._server = get_local_addr(self.transport)
+        self._scheme = "https" if is_ssl(self.transport) else "http"
+        self._state.connections.add(self)  # type: ignore[arg-type]  # those that it knows
+        self._await(Awaited.HEAD, self._options.websocket_handshake_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._is_deaf:
+            return
+        reader, line = self._reader, self._line
+        for request in reader.feed(data):
+            self._append(request)
+        if line:
+            line[0].advance()
+        if not self._is_deaf:
+            if reader.failure is not None:
+                self._refuse(reader.failure)
+            elif reader.handshake is not None:
+                self._become_websocket(reader.handshake, reader.rest)
+        self.mind()
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`: the transport closes itself."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
+        self._state.connections.discard(self)
+        self._hear_no_more()
         self.gateway.wheel.discard(self)
         self._stop_draining()
-        super().connection_lost(exc)
+        while self._line:
+            self._line.popleft().lost()
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`: the client has fallen behind."""
-        super().pause_writing()
+        self.is_full = True
         self._begin_draining()
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        super().resume_writing()
+        self.is_full = False
         if not self.transport.is_closing():
             self._stop_draining()
+        if self._line:
+            self._line[0].write_on()
 
-    def on_response_complete(self) -> None:
-        """Go on to the next request, or wait until the client has taken the last response."""
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self._begin_draining()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """End an idle connection."""
-        if not self.transport.is_closing():
-            super().timeout_keep_alive_handler()
-            self._begin_draining()
-
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        self._unset_keepalive_if_required()
-        self._chunk = data
-        try:
-            self.parser.feed_data(data)
-        except HttpParserError:
-            self.send_400_response("The request is malformed.")
-        except HttpParserUpgrade as upgrade:
-            self._go_on(memoryview(data)[upgrade.args[0] :])
-        self._chunk = b""
-        if not self._in_head:
-            self._head_size = 0
-            return
-        self._head_size += len(data)
-        if self._head_size > self.gateway.options.max_head_size:
-            self._refuse(431, b"The request's head is too large.")
-        elif not (self.slot or self._in_trailers):
-            self._await_head()
-
-    def on_message_begin(self) -> None:
-        """See httptools."""
-        super().on_message_begin()
-        self._in_head = True
-        self._in_trailers = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools. Trailers come here as well, but are no headers (RFC 9110, 6.5.1)."""
-        if self._in_trailers:
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """See httptools."""
-        self._in_head = False
-        self.gateway.wheel.discard(self)
-        limit = self.gateway.options.max_head_size
-        if self._head_size + len(self._chunk) > limit and self._measure() > limit:
-            self._too_large = True
-            raise _HeadTooLarge
-        self._head_size = -len(self._chunk)  # a head behind it has not all of what came
-        if self.url[:1] != b"/":
-            self.url = origin_form(self.url)
-        super().on_headers_complete()
-
-    def on_chunk_header(self) -> None:
-        """See httptools: data of a chunk follows or, behind the last one, trailers."""
-        self._in_head = self._in_trailers = True
-        self._head_size = -len(self._chunk)
-
-    def on_body(self, body: bytes) -> None:
-        """See httptools."""
-        self._in_head = False
-        super().on_body(body)
-
-    def on_chunk_complete(self) -> None:
-        """See httptools: also the end of the trailers."""
-        self._in_head = False
-        self._head_size = -len(self._chunk)
-
-    def _measure(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer a request that could not be parsed, and close."""
-        self._in_head = False
-        if self._too_large:
-            self._refuse(431, b"The request's head is too large.")
+    def shutdown(self) -> None:
+        """End after the requests that have come: uvicorn calls it when the server stops."""
+        if self._line:
+            self._line[-1].writer.keep_alive = False
         else:
-            self._refuse(400, msg.encode())
+            self._close()
 
     def abort(self) -> None:
         """End the transport at once."""
         self.transport.abort()
 
+    # -- requests in line ---------------------------------------------------------------
+
+    @property
+    def own_headers(self) -> Headers:
+        """The headers that every response has."""
+        return self._state.default_headers
+
+    def _append(self, incoming: Request) -> None:
+        if self._is_deaf:
+            return  # one before it was the last
+        try:
+            path, query = split_target(incoming.target)
+        except BadRequest as refusal:
+            self._refuse(refusal)
+            return
+        head = Head(
+            scheme=self._scheme,
+            http_version=incoming.version,
+            path=path,
+            query_string=query,
+            headers=incoming.headers,
+            client=self._client,
+            server=self._server,
+            method=incoming.method,
+        )
+        self._line.append(UvicornRequest(self, head, incoming))
+        self._serve()
+
+    def _serve(self) -> None:
+        """Serve the first in line, and after it those whose turn comes at once."""
+        line = self._line
+        self._is_serving = True
+        while line and not line[0].begun:
+            line[0].begin()
+        self._is_serving = False
+
+    def answered(self) -> None:
+        """Go on: the response to the first in line is complete, or ends here."""
+        self._state.total_requests += 1
+        if not self._line.popleft().writer.keep_alive:
+            self._line.clear()
+            self._close()
+        elif not self._is_serving:
+            self._serve()
+            self.mind()
+
+    def mind(self) -> None:
+        """See to it that reading, and what is awaited, are as they should be."""
+        line = self._line
+        is_reading = not line or (len(line) == 1 and not line[0].is_holding)
+        if is_reading is not self._is_reading:
+            self._read(is_reading)
+        if self._is_deaf or not is_reading:
+            self._await(Awaited.NOTHING, inf)
+        elif self._reader.in_head:
+            if self._awaited is not Awaited.HEAD:
+                self._await(Awaited.HEAD, self._options.websocket_handshake_timeout)
+        elif self._reader.in_body:
+            self._await(Awaited.BODY, self._options.body_timeout or inf)
+        elif line:
+            self._await(Awaited.NOTHING, inf)
+        elif self._awaited is Awaited.NOTHING or self._awaited is Awaited.BODY:
+            self._await(Awaited.NEXT, self._options.keep_alive)
+
+    def _read(self, wanted: bool) -> None:
+        self._is_reading = wanted
+        if self.transport.is_closing():
+            return
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    # -- time ---------------------------------------------------------------------------
+
+    def _await(self, what: Awaited, seconds: float) -> None:
+        self._awaited = what
+        if seconds is inf:
+            self._deadline = inf
+        else:
+            self._deadline = deadline = self.gateway.time() + seconds
+            self.gateway.wheel.hasten(self, deadline)
+
     def expire(self, now: float) -> None:
-        """See `timers.Timed`: the head of a request did not come in time."""
-        self.gateway.count("slow request head")
-        self._refuse(408, b"The request did not arrive in time.")
-
-    def _should_upgrade(self) -> bool:
-        # HTTP/1.0 does not know Upgrade (RFC 9110, 7.8).
-        return self.scope["http_version"] != "1.0" and super()._should_upgrade()
-
-    def _go_on(self, rest: memoryview) -> None:
-        """Take what follows a request that asks for another protocol."""
-        while not self._should_upgrade():
-            # No protocol that we know: the client may ask, and go on with HTTP (RFC 9110, 7.8).
-            try:
-                self.parser.feed_data(rest)
-            except HttpParserError:
-                self.send_400_response("The request is malformed.")
-            except HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :]
-                continue
+        """See `timers.Timed`: what is awaited may not have come in time."""
+        if now < self._deadline:
+            if self._deadline is not inf:
+                self.gateway.wheel.set(self, self._deadline)
             return
-        self._become_websocket(bytes(rest))
+        awaited, self._awaited = self._awaited, Awaited.NOTHING
+        if awaited is Awaited.HEAD:
+            self.gateway.count("slow request head")
+            self._refuse(BadRequest(408, "The request did not arrive in time."))
+        elif awaited is Awaited.BODY and self._line:
+            self._line[0].stalled()
+        else:
+            self._close()
 
-    def _become_websocket(self, rest: bytes) -> None:
+    # -- the end ------------------------------------------------------------------------
+
+    def _refuse(self, why: BadRequest) -> None:
+        """Turn away what cannot be served; what came before it is answered first."""
+        reader, line = self._reader, self._line
+        self._hear_no_more()
+        # The rest of a body whose request was answered already gets no second answer.
+        is_due = not reader.in_body or reader.request.is_wanted
+        if line and not line[-1].incoming.complete:
+            broken = line.pop()
+            is_due = not broken.writer.status
+            broken.lost()
+        if line:
+            line[-1].writer.keep_alive = False
+            return
+        if is_due:
+            self._answer(why)
+        self._close()
+
+    def _answer(self, why: BadRequest) -> None:
+        content = why.text.encode()
+        self.gateway.log.refused(self._client, why.status, len(content))
+        reply = HTTPReply(why.status, [_PLAIN, *why.headers], content)
+        writer = ResponseWriter("GET", "1.1", keep_alive=False)
+        self.transport.write(writer.encode(reply, self.own_headers))
+
+    def _become_websocket(self, request: Request, rest: bytes) -> None:
         """Hand the transport over to the WebSocket protocol, with what came behind the request."""
-        if self._unanswered() is not None or self.flow.write_paused:
-            self._refuse(400, b"A WebSocket cannot begin before the last response is taken.")
+        if self._line or self.is_full:
+            text = "A WebSocket cannot begin before the last response is taken."
+            self._refuse(BadRequest(400, text))
             return
-        self.handle_websocket_upgrade()
+        self._hear_no_more()
+        self.gateway.wheel.discard(self)
+        self._state.connections.discard(self)
+        protocol = WebSocketProtocol(self._config, self._state, self._app_state)
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.begin(request.method, request.target, request.headers)
         if rest:
-            cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
-        # The parser and this object hold each other, and nothing needs either any more.
-        del self.parser
+            protocol.data_received(rest)
+
+    def _hear_no_more(self) -> None:
+        self._is_deaf = True
+        self._reader.close()
+        self._await(Awaited.NOTHING, inf)
+
+    def _close(self) -> None:
+        """End the transport after what was written, if the client takes it."""
+        self._hear_no_more()
+        self.transport.close()
+        self._begin_draining()
 
     def _begin_draining(self) -> None:
         if self._drain is None:
@@ -197,46 +295,3 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._drain is not None:
             self._drain.stop()
             self._drain = None
-
-    def _await_head(self) -> None:
-        gateway = self.gateway
-        timeout = gateway.options.websocket_handshake_timeout
-        gateway.wheel.set(self, self.loop.time() + timeout)
-
-    def _refuse(self, status: int, text: bytes) -> None:
-        """Answer what cannot be served, unless another answer is under way; end the connection."""
-        self._in_head = False
-        self.gateway.wheel.discard(self)
-        self.parser = cast("Any", _Deaf())
-        cycle = self._unanswered()
-        if cycle is not None and not cycle.more_body:
-            # What came before it is answered; then uvicorn closes.
-            cycle.keep_alive = False
-            return
-        if cycle is None or not (cycle.response_started or self.pipeline):
-            self._answer(status, text)
-        if cycle is not None:
-            cycle.disconnected = True
-        self.transport.close()
-        self._begin_draining()
-
-    def _unanswered(self) -> RequestResponseCycle | None:
-        """Return the last request, if its answer is not complete."""
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        return None if cycle is None or cycle.response_complete else cycle
-
-    def _answer(self, status: int, text: bytes) -> None:
-        self.gateway.log.refused(self.client, status, len(text))
-        self.transport.write(
-            STATUS_LINE[status]
-            + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-            + b"content-length: %d\r\n\r\n" % len(text)
-            + text
-        )
-
-
-class _Deaf:
-    """In place of a parser: nothing that comes counts any more."""
-
-    def feed_data(self, data: bytes) -> None:
-        """Do nothing."""

@@ -5,7 +5,6 @@ Give it to uvicorn as `ws=WebSocketProtocol` with an `asgi.Application` as the a
 
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote
 
 from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
@@ -25,13 +24,13 @@ from busway.interfaces.web.frames import (
     encode_data,
 )
 from busway.interfaces.web.handshake import (
-    Handshake,
+    check_handshake,
     encode_accept,
     encode_denial,
-    parse_handshake,
+    parse_head,
 )
 from busway.interfaces.web.replies import Headers
-from busway.interfaces.web.requests import BadRequest, Head, admit_websocket
+from busway.interfaces.web.requests import BadRequest, Head, admit_websocket, split_target
 from busway.interfaces.web.states import WS, WSEvent
 from busway.interfaces.web.websocket import WebSocketConnection
 
@@ -77,11 +76,10 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         self._peers.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take the handshake request, whole, and after that frames."""
+        """Take frames; before that, from uvicorn's own HTTP, a whole handshake request."""
         reader = self._reader
         if reader is None:
-            self._reader = FrameReader(self.gateway.options.max_message_size)
-            self._take_handshake(data)
+            self.begin(*parse_head(data))
             return
         self.pinged = 0.0
         if len(data) >= _GREEDY:
@@ -118,10 +116,13 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
 
     # -- handshake ----------------------------------------------------------------------
 
-    def _take_handshake(self, data: bytes) -> None:
+    def begin(self, method: str, target: bytes, headers: Headers) -> None:
+        """Take the handshake request; names of headers are in lower case."""
+        self._reader = FrameReader(self.gateway.options.max_message_size)
         try:
-            handshake = parse_handshake(data)
-            self.head = head = self._head(handshake)
+            path, query = split_target(target)
+            handshake = check_handshake(method, headers)
+            self.head = head = self._head(path, query, headers, handshake.subprotocols)
             admit_websocket(head, self.gateway.options)
         except BadRequest as refusal:
             self.client = name_client(get_remote_addr(self._transport))
@@ -130,18 +131,17 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
             self._accept_key = handshake.accept
             self.connect(head)
 
-    def _head(self, handshake: Handshake) -> Head:
-        raw_path, _, query = handshake.target.partition(b"?")
+    def _head(self, path: str, query: bytes, headers: Headers, subprotocols: list[str]) -> Head:
         transport = self._transport
         return Head(
             scheme="wss" if is_ssl(transport) else "ws",
             http_version="1.1",
-            path=unquote(raw_path.decode("latin-1")),
+            path=path,
             query_string=query,
-            headers=handshake.headers,
+            headers=headers,
             client=get_remote_addr(transport),
             server=get_local_addr(transport),
-            subprotocols=handshake.subprotocols,
+            subprotocols=subprotocols,
         )
 
     def write_accept(self, subprotocol: str | None, headers: Headers) -> None:

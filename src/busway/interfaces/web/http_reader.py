@@ -1,0 +1,243 @@
+"""HTTP/1.1 requests of one client, parsed as they arrive, however they are cut.
+
+RFC 9112 on the parser `httptools`, with a limit on heads and trailers. No I/O.
+"""
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from busway.interfaces.web.requests import BadRequest
+
+_MALFORMED = BadRequest(400, "The request is malformed.")
+_HEAD_TOO_LARGE = BadRequest(431, "The request's head is too large.")
+
+
+class Request:
+    """A request whose head is there, and whose body may still be arriving."""
+
+    __slots__ = (
+        "_pieces",
+        "complete",
+        "expects_continue",
+        "headers",
+        "is_wanted",
+        "keep_alive",
+        "method",
+        "size",
+        "target",
+        "version",
+    )
+
+    def __init__(self, method: str, target: bytes, version: str, *, keep_alive: bool) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers: list[tuple[bytes, bytes]] = []
+        """Names in lower case."""
+        self.keep_alive = keep_alive
+        """Whether the client means to send another request."""
+        self.expects_continue = False
+        self.complete = False
+        """Whether all of the body has come."""
+        self.is_wanted = True
+        """Whether the body is kept, for `take`."""
+        self.size = 0
+        """Bytes of the body that wait to be taken."""
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Take in a further piece of the body."""
+        if self.is_wanted:
+            self._pieces.append(piece)
+            self.size += len(piece)
+
+    def take(self, limit: int) -> tuple[bytes, bool]:
+        """Return up to `limit` bytes of the body, and whether anything follows them."""
+        if not self._pieces:
+            return b"", not self.complete
+        content = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = [content[limit:]] if len(content) > limit else []
+        self.size = max(len(content) - limit, 0)
+        return content[:limit], self.size > 0 or not self.complete
+
+    def discard(self) -> None:
+        """Keep nothing of the body, neither what has come nor what follows."""
+        self.is_wanted = False
+        self._pieces = []
+        self.size = 0
+
+
+class RequestReader:
+    """Turns the bytes of one client into requests.
+
+    After a `failure`, and behind a handshake, what comes is not looked at any more.
+    """
+
+    __slots__ = (
+        "_chunk",
+        "_expects_continue",
+        "_found",
+        "_head_size",
+        "_headers",
+        "_in_trailers",
+        "_is_closed",
+        "_limit",
+        "_parser",
+        "_unfinished_head",
+        "_url",
+        "failure",
+        "handshake",
+        "request",
+        "rest",
+    )
+
+    def __init__(self, limit: int) -> None:
+        """Read requests whose heads have up to `limit` bytes."""
+        self._limit = limit
+        self._parser = HttpRequestParser(self)
+        self._is_closed = False
+        # What comes behind a request that says "close" is not this one's fault.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._found: list[Request] = []
+        self._url = self._chunk = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._expects_continue = False
+        self._unfinished_head = self._in_trailers = False
+        """Whether the next byte belongs to a head, or to trailers; whether to trailers."""
+        self._head_size = 0
+        self.request = Request("", b"", "", keep_alive=True)
+        """The last one whose head has come; at first one that never was."""
+        self.request.complete = True
+        self.failure: BadRequest | None = None
+        """Why nothing more can be understood."""
+        self.handshake: Request | None = None
+        """A request that asks for a WebSocket."""
+        self.rest = b""
+        """What came behind it."""
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a head has come in part."""
+        return self._unfinished_head and not self._in_trailers
+
+    @property
+    def in_body(self) -> bool:
+        """Whether a request has come in part, but its head whole."""
+        return not self.request.complete
+
+    def close(self) -> None:
+        """Read no more. The parser and this object hold each other otherwise."""
+        if not self._is_closed:
+            self._is_closed = True
+            del self._parser
+
+    def feed(self, data: bytes) -> list[Request]:
+        """Return the requests whose heads `data` completes; bodies go to `request`."""
+        if self._is_closed:
+            return []
+        found = self._found = []
+        self._chunk = data
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self._fail(_MALFORMED)
+        self._chunk = b""
+        if not self._unfinished_head:
+            self._head_size = 0
+        else:
+            self._head_size += len(data)
+            if self._head_size > self._limit:
+                self._fail(_HEAD_TOO_LARGE)
+        return found
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+            else:
+                return
+            if self.handshake is not None:
+                self.rest = bytes(data)
+                self.close()
+                return
+            # No protocol that we know: the client may ask, and go on with HTTP (RFC 9110, 7.8).
+
+    def _fail(self, why: BadRequest) -> None:
+        self.failure = self.failure or why
+        self._unfinished_head = False
+        self.close()
+
+    # -- what httptools calls -----------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        self._url = b""
+        self._headers = []
+        self._expects_continue = False
+        self._unfinished_head = True
+        self._in_trailers = False
+
+    def on_url(self, url: bytes) -> None:
+        """See httptools: a piece of the target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools. Trailers come here as well, but are no headers (RFC 9110, 6.5.1)."""
+        if self._in_trailers:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        parser, headers = self._parser, self._headers
+        self._unfinished_head = False
+        most = len(self._chunk) + max(self._head_size, 0)
+        if most > self._limit and self._measure() > self._limit:
+            self.failure = _HEAD_TOO_LARGE
+            raise self.failure
+        self._head_size = -len(self._chunk)  # a head behind it has not all of what came
+        version = parser.get_http_version()
+        is_old = version == "1.0"
+        keep_alive = not is_old and parser.should_keep_alive()
+        method = parser.get_method().decode("ascii")
+        request = Request(method, self._url, version, keep_alive=keep_alive)
+        request.headers = headers
+        # HTTP/1.0 knows neither Expect nor Upgrade (RFC 9110, 7.8 and 10.1.1).
+        request.expects_continue = self._expects_continue and not is_old
+        self.request = request
+        if parser.should_upgrade() and not is_old and _asks_for_websocket(headers):
+            request.discard()
+            self.handshake = request
+        else:
+            self._found.append(request)
+
+    def on_chunk_header(self) -> None:
+        """See httptools: data of a chunk follows or, behind the last one, trailers."""
+        self._unfinished_head = self._in_trailers = True
+        self._head_size = -len(self._chunk)
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._unfinished_head = False
+        self.request.add(body)
+
+    def on_chunk_complete(self) -> None:
+        """See httptools: also the end of the trailers."""
+        self._unfinished_head = False
+        self._head_size = -len(self._chunk)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        self.request.complete = True
+
+    def _measure(self) -> int:
+        headers = self._headers
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def _asks_for_websocket(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"upgrade" and value.lower() == b"websocket" for name, value in headers)
