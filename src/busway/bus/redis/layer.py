@@ -1,0 +1,216 @@
+"""The Redis channel layer."""
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from threading import Lock
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from busway.bus import names
+from busway.bus.codec import Ids, decode_message
+from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
+from busway.bus.groups import LocalGroups
+from busway.bus.layer import ChannelLayer, Operation, Receiver, Statistics
+from busway.bus.plans import Plans
+from busway.bus.redis import wire
+from busway.bus.redis.connections import Link, Server, ServerError
+from busway.bus.redis.heartbeat import ALIVE, Heartbeat
+from busway.bus.redis.receiver import RedisReceiver
+from busway.bus.redis.scripts import script
+from busway.bus.redis.shards import Shard, make_shards, shard_of
+from busway.bus.urls import LAYER_OPTIONS, query_options
+
+logger = logging.getLogger("busway.bus")
+
+_SAME_CLOCK = 0.001
+"""Seconds that clocks may differ and count as one."""
+
+
+class RedisChannelLayer(ChannelLayer):
+    """A channel layer on a Redis or Valkey server, for any number of machines.
+
+    Connections are made when they are needed, and made anew when they end.
+    """
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        *,
+        prefix: str = "busway",
+        connection_kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Use the bus at `url`.
+
+        Args:
+            url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py takes them.
+            prefix: what the names of all keys begin with; buses with different ones are apart.
+            connection_kwargs: arguments of redis-py's connections, such as `ssl_ca_certs`.
+            options: those of `ChannelLayer`.
+
+        Raises `ConfigurationError`.
+        """
+        super().__init__(**options)
+        self.process = names.random_part()
+        """This process's name on the bus."""
+        servers = [Server(url, connection_kwargs or {})]
+        self.shards: list[Shard] = make_shards(servers, prefix)
+        self.plans = Plans(self.policies)
+        self.groups = LocalGroups()
+        ordering = {policy.ordering for policy in self.policies.all()} - {None}
+        self._packer = wire.Packer(
+            self.plans, ordering, self.message_size, self.group_expiry, Ids().new  # type: ignore[arg-type]
+        )
+        self._offset = 0.0
+        """Seconds that the servers' clock is ahead of ours."""
+        self._epochs: dict[bytes, bytes] = {}
+        self._numbers = count()
+        self._begin()
+        _layers.add(self)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make a layer from `redis://HOST/DB?prefix=…&capacity=…`."""
+        kinds = LAYER_OPTIONS | {"prefix": str}
+        return cls(urlunsplit(urlsplit(url)._replace(query="")), **query_options(url, kinds))
+
+    def _begin(self) -> None:
+        """Make what belongs to this process alone."""
+        self._lock = Lock()
+        self._links = [self.link(shard) for shard in self.shards]
+        self._heart = Heartbeat(self._beat)
+        self._heart_links = [self.link(shard) for shard in self.shards]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the layer was closed."""
+        return self._closed
+
+    # -- for its receivers --------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the time by the servers' clock: seconds since the epoch."""
+        return time.time() + self._offset
+
+    def pack(self, operations: Sequence[Operation]) -> Sequence[wire.Batch | None]:
+        """Return operations made ready for each shard. Raises `UsageError`."""
+        shards = len(self.shards)
+        return self._packer.pack(
+            operations,
+            self.now(),
+            shards,
+            lambda address, lane: shard_of(address, lane, shards),
+        )
+
+    def link(self, shard: Shard) -> Link:
+        """Return a new connection to a shard's server."""
+        return Link(shard.server, lambda link: self._greet(link, shard))
+
+    def live(self) -> None:
+        """See to it that others know this process to be alive."""
+        self._heart.start()
+
+    def _greet(self, link: Link, shard: Shard) -> None:
+        before = time.time()
+        epoch, seconds, micros = link.run(
+            script("hello"), shard.key, names.random_part().encode()
+        )
+        after = time.time()
+        self._epochs.setdefault(shard.key, epoch)
+        offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
+        self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
+
+    def _beat(self) -> None:
+        for shard, link in zip(self.shards, self._heart_links, strict=True):
+            try:
+                link.run(
+                    script("beat"), shard.key, self.process.encode(), str(ALIVE).encode(), b"1"
+                )
+            except (BusError, ServerError) as error:
+                logger.debug("no heartbeat: %s", error)
+
+    # -- what a backend implements ------------------------------------------------------
+
+    def receiver(self) -> Receiver:
+        """Return a new reader of this layer, for one thread or one event loop; close it after."""
+        if self._closed:
+            raise LayerClosed("channel layer")
+        return RedisReceiver(self, f"{self.process}.{next(self._numbers)}")
+
+    def _ask(self, name: str, *arguments: bytes) -> list[Any]:
+        """Run a script on every shard; returns the replies."""
+        if self._closed:
+            raise LayerClosed("channel layer")
+        with self._lock:
+            try:
+                return [
+                    link.run(script(name), shard.key, *arguments)
+                    for shard, link in zip(self.shards, self._links, strict=True)
+                ]
+            except ServerError as error:
+                raise LayerUnavailable(str(error)) from error
+
+    def group_channels(self, group: str) -> list[str]:
+        """Return the member channels of `group`, in no particular order."""
+        names.check_group(group)
+        replies = self._ask("members", group.encode())
+        return [member.decode() for reply in replies for member in reply]
+
+    def peek(self, channel: str) -> dict[str, Any] | None:
+        """See `ChannelLayer.peek`."""
+        names.check_channel(channel)
+        names.check_receivable(channel)
+        found = [raw for raw in self._ask("peek", channel.encode()) if raw]
+        if not found:
+            return None
+        return decode_message(wire.decode_envelope(found[0]).body)
+
+    def flush(self) -> None:
+        """Drop every message, group and count. Receivers that wait go on waiting."""
+        self._ask("flush", wire.core_of(b"", self.now()), os.urandom(8))
+        self._local.clear()
+
+    def statistics(self, channel: str | None = None) -> Statistics:
+        """Return the counts of `channel` (or prefix), or of the whole layer for None."""
+        if channel is not None:
+            names.check_receivable(channel)
+        return wire.add_statistics(self._ask("statistics", (channel or "").encode()))
+
+    def close(self) -> None:
+        """Leave the bus; messages stay in it, but for those addressed to this process."""
+        if self._closed:
+            return
+        super().close()
+        self._heart.stop()
+        for shard, link in zip(self.shards, self._links, strict=True):
+            with suppress(BusError, ServerError):
+                if link.is_connected or self._epochs:
+                    link.run(script("leave"), shard.key, self.process.encode(), b"", b"", b"", b"")
+        for link in (*self._links, *self._heart_links):
+            link.close()
+
+    def _after_fork(self) -> None:
+        """Go on as a new process, which connects when it needs to."""
+        for link in (*self._links, *self._heart_links):
+            link.close()
+        self.process = names.random_part()
+        self.groups = LocalGroups()
+        self._begin()
+        while self._idle:
+            self._idle.pop().abandon()
+
+
+_layers: "weakref.WeakSet[RedisChannelLayer]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for layer in list(_layers):
+        layer._after_fork()  # noqa: SLF001  (the same module)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,287 @@
+"""What goes over the wire: operations as requests to a shard, replies as messages. No I/O here."""
+
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha1
+from secrets import randbits
+from typing import Any
+
+import msgspec
+
+from busway.bus import names
+from busway.bus.bundles import decode_bundle
+from busway.bus.codec import Envelope, Kind, decode_envelope, encode_envelope, encode_message
+from busway.bus.errors import ChannelFull
+from busway.bus.layer import (
+    GroupAdd,
+    GroupDiscard,
+    GroupSend,
+    Leave,
+    Operation,
+    Refusal,
+    Send,
+    Statistics,
+)
+from busway.bus.messages import Message
+from busway.bus.parcels import message_parcel, notice
+from busway.bus.plans import Plan, Plans
+
+LONGEST_LANE = 200
+"""Bytes; lanes with a longer name are known by its hash."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_refused = msgspec.msgpack.Decoder(list[Any]).decode
+_NOTHING: list[Any] = []
+
+
+class Request(msgspec.Struct, array_like=True, gc=False):
+    """An exchange on one shard. `lua/exchange.lua` reads these fields, in this order."""
+
+    receiver: str
+    number: int
+    again: bool = False
+    """Whether it may have been done already."""
+    process: str = ""
+    """The receiver's process, to be registered; empty: it is."""
+    rules: list[Any] = _NOTHING
+    """Address, capacity, lane capacity; of each address."""
+    segments: list[Any] = _NOTHING
+    done: list[str] = _NOTHING
+    """Turns of messages that are done."""
+    finished: list[str] = _NOTHING
+    gone: list[str] = _NOTHING
+    returned_finished: list[str] = _NOTHING
+    returned_gone: list[str] = _NOTHING
+    """As the two before, when something is refused and only what is given back leaves."""
+    returned: list[int] = _NOTHING
+    """First place of the bundle and index in it, of each message that is given back."""
+    channels: Sequence[str] = ()
+    limit: int = 0
+    wake_below: int = 0
+    hold: bool = False
+    earlier: str = ""
+    """The subscription that it is registered with."""
+    earlier_channels: Sequence[str] = ()
+    subscription: str = ""
+    place: int = 0
+    reach: int = 0
+    """Messages of what it takes that count as begun at once."""
+    laned: bool = False
+    turn: int = 0
+
+    def encode(self) -> bytes:
+        """Return it as bytes."""
+        return _encode(self)
+
+
+class Batch(msgspec.Struct, gc=False):
+    """Operations for one shard, and the envelopes that they need, in their order."""
+
+    rules: list[Any]
+    segments: list[Any]
+    envelopes: list[bytes]
+    known: dict[str, int]
+    """Where in `rules` an address stands, from 1."""
+
+
+def lane_field(lane: str) -> str:
+    """Return the name by which a shard knows a lane."""
+    if len(lane) * 4 <= LONGEST_LANE:
+        return lane
+    data = lane.encode()
+    if len(data) <= LONGEST_LANE:
+        return lane
+    return sha1(data, usedforsecurity=False).hexdigest()
+
+
+def turn_of(id_: int, lane: str) -> str:
+    """Return the turn of a message in its lane; empty without a lane."""
+    return f"{id_:016x}{lane_field(lane)}" if lane else ""
+
+
+class Packer:
+    """Makes batches of operations, for one layer."""
+
+    def __init__(
+        self,
+        plans: Plans,
+        ordering_keys: Iterable[str],
+        limit: int,
+        group_expiry: float,
+        ids: Callable[[], int],
+    ) -> None:
+        """Pack by `plans`.
+
+        Args:
+            ordering_keys: keys of messages by which any channel is ordered.
+            limit: bytes of a message.
+            group_expiry: seconds for which a membership lasts.
+            ids: gives new ids.
+        """
+        self._plans = plans
+        self._ordering_keys = tuple(ordering_keys)
+        self._limit = limit
+        self._group_expiry = group_expiry
+        self._new_id = ids
+
+    def pack(
+        self,
+        operations: Sequence[Operation],
+        now: float,
+        shards: int,
+        shard_of: Callable[[str, str], int],
+    ) -> list[Batch | None]:
+        """Return the batch of each shard, or None.
+
+        `now` is seconds since the epoch; `shard_of` says where an address and a lane belong.
+        Raises `UsageError` for names and messages that are wrong.
+        """
+        batches: list[Batch | None] = [None] * shards
+        plans, new_id, limit = self._plans, self._new_id, self._limit
+        for index, operation in enumerate(operations):
+            if not isinstance(operation, Send):
+                self._pack_other(batches, index, operation, now, shard_of)
+                continue
+            channel, message = operation.channel, operation.message
+            try:
+                plan = plans[channel]
+            except TypeError:  # not even something that could be a key
+                names.check_channel(channel)
+                raise
+            body = encode_message(message, channel, limit, checked=operation.checked)
+            parcel = message_parcel(plan, channel, message, body, new_id(), now, operation.delay)
+            envelope = parcel.envelope
+            turn = turn_of(envelope.id, envelope.lane)
+            batch = _batch(batches, shard_of(plan.address, envelope.lane) if shards > 1 else 0)
+            rule = batch.known.get(plan.address) or _learn(batch, plan)
+            if parcel.due:
+                unique = f"{envelope.id:016x}"
+                batch.segments.append([4, index, rule, turn, parcel.due, unique])
+            else:
+                segments = batch.segments
+                if segments and segments[-1][0] == 0 and segments[-1][2] == index:
+                    segment = segments[-1]
+                    segment += (rule, turn)
+                    segment[2] = index + 1
+                else:
+                    segments.append([0, index, index + 1, rule, turn])
+            batch.envelopes.append(parcel.data)
+        return batches
+
+    def _pack_other(
+        self,
+        batches: list[Batch | None],
+        index: int,
+        operation: Operation,
+        now: float,
+        shard_of: Callable[[str, str], int],
+    ) -> None:
+        match operation:
+            case GroupSend(group, message):
+                names.check_group(group)
+                self._pack_group_send(batches, index, operation, now)
+            case GroupAdd(group, channel):
+                names.check_group(group)
+                names.check_channel(channel)
+                plan = self._plans[channel]
+                batch = _batch(batches, shard_of(plan.address, ""))
+                lane = plan.lane.partition("\0")[0]
+                rule = [plan.capacity, plan.lane_capacity, plan.expiry, plan.ordering or "", lane]
+                batch.segments.append(
+                    [1, index, group, channel, now + self._group_expiry, rule]
+                )
+                self._add_notice(batch, plan, Kind.JOINED, group, channel, now)
+            case GroupDiscard(group, channel):
+                names.check_group(group)
+                names.check_channel(channel)
+                plan = self._plans[channel]
+                batch = _batch(batches, shard_of(plan.address, ""))
+                batch.segments.append([2, index, group, channel])
+                self._add_notice(batch, plan, Kind.LEFT, group, channel, now)
+            case Leave(channel):
+                names.check_channel(channel)
+                plan = self._plans[channel]
+                batch = _batch(batches, shard_of(plan.address, ""))
+                batch.segments.append([5, index, channel])
+                self._add_notice(batch, plan, Kind.LEFT, "", channel, now)
+            case _:
+                pass  # what is given back is put back all at once, to keep its order
+
+    def _pack_group_send(
+        self, batches: list[Batch | None], index: int, operation: GroupSend, now: float
+    ) -> None:
+        group, message = operation.group, operation.message
+        body = encode_message(message, group, self._limit, checked=operation.checked)
+        core = core_of(body, now)
+        values = self._lane_values(message)
+        for shard in range(len(batches)):
+            batch = _batch(batches, shard)
+            # Each target's message gets its number in the place of the last eight digits.
+            batch.segments.append([3, index, group, f"{randbits(31):08x}00000000", values])
+            batch.envelopes.append(core)
+
+    def _lane_values(self, message: Message) -> dict[str, str]:
+        keys = self._ordering_keys
+        return {key: str(value) for key in keys if (value := message.get(key)) is not None}
+
+    def _add_notice(
+        self, batch: Batch, plan: Plan, kind: Kind, group: str, channel: str, now: float
+    ) -> None:
+        parcel = notice(plan, kind, group, channel, self._new_id(), now)
+        if parcel is not None:
+            batch.envelopes.append(parcel.data)
+
+
+def _batch(batches: list[Batch | None], shard: int) -> Batch:
+    batch = batches[shard]
+    if batch is None:
+        batch = batches[shard] = Batch([], [], [], {})
+    return batch
+
+
+def _learn(batch: Batch, plan: Plan) -> int:
+    place = batch.known[plan.address] = len(batch.rules) + 1
+    batch.rules += (plan.address, plan.capacity, plan.lane_capacity)
+    return place
+
+
+def core_of(body: bytes, now: float) -> bytes:
+    """Return what is between channel and lane of an envelope, for a script that adds the rest."""
+    data = encode_envelope(Envelope(0.0, Kind.MESSAGE, 0, "", now, body))
+    return data[_CORE_AT:-3]
+
+
+_CORE_AT = 13
+"""An envelope begins with its length, a double, three small values: kind, id, channel."""
+
+
+def refusals(
+    raw: bytes, operations: Sequence[Operation], plans: Plans
+) -> list[Refusal]:
+    """Return the operations that a shard refused."""
+    found = _decode_refused(raw)
+    refused = []
+    for index, why in zip(found[::2], found[1::2], strict=True):
+        operation = operations[index]
+        plan = plans[operation.channel]  # type: ignore[union-attr]
+        limit = plan.lane_capacity if why == "lane" else plan.capacity
+        refused.append(Refusal(index, operation, ChannelFull(plan.address, why, limit)))
+    return refused
+
+
+def envelopes(raw: bytes) -> list[Envelope]:
+    """Return what a shard gave."""
+    return decode_bundle(raw)
+
+
+def add_statistics(replies: Iterable[Sequence[Any]]) -> Statistics:
+    """Return the counts of all shards as one."""
+    counts = [0, 0, 0]
+    age = 0.0
+    dropped: dict[str, int] = {}
+    for reply in replies:
+        counts = [total + one for total, one in zip(counts, reply[:3], strict=True)]
+        age = max(age, float(reply[3]))
+        for reason, number in zip(reply[4::2], reply[5::2], strict=True):
+            name = reason.decode()
+            dropped[name] = dropped.get(name, 0) + number
+    return Statistics(*counts, age, dropped)
