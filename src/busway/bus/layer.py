@@ -356,13 +356,14 @@ class ChannelLayer(ABC):
                 outcome = receiver.exchange(
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
-                if found := self._hand_over(outcome):
-                    return found
-                if not patient:
-                    return None, None
+                found = self._hand_over(outcome)
+                if found or not patient:
+                    self._keep(receiver)
+                    return found or (None, None)
                 receiver.wait(left)
-        finally:
-            self._give_back(receiver, channels)
+        except BaseException:
+            self._turn_away(receiver, channels)
+            raise
 
     def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group`, until `group_expiry` seconds have passed.
@@ -393,7 +394,7 @@ class ChannelLayer(ABC):
         try:
             return receiver.exchange(operations, (), channels, limit, hold=False)
         finally:
-            self._give_back(receiver)
+            self._keep(receiver)
 
     # -- the same, for async code -------------------------------------------------------
 
@@ -419,13 +420,14 @@ class ChannelLayer(ABC):
                 outcome = await receiver.aexchange(
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
-                if found := self._hand_over(outcome):
-                    return found
-                if not patient:
-                    return None, None
+                found = self._hand_over(outcome)
+                if found or not patient:
+                    self._keep(receiver)
+                    return found or (None, None)
                 await receiver.async_wait(left)
-        finally:
-            self._give_back(receiver, channels)
+        except BaseException:
+            await self._aturn_away(receiver, channels)
+            raise
 
     async def agroup_add(self, group: str, channel: str) -> None:
         """Do `group_add` from async code."""
@@ -451,7 +453,7 @@ class ChannelLayer(ABC):
         try:
             return await receiver.aexchange(operations, (), channels, limit, hold=False)
         finally:
-            self._give_back(receiver)
+            self._keep(receiver)
 
     async def apeek(self, channel: str) -> dict[str, Any] | None:
         """Do `peek` from async code."""
@@ -485,16 +487,32 @@ class ChannelLayer(ABC):
         except IndexError:
             return self.receiver()
 
-    def _give_back(self, receiver: Receiver, waited: Sequence[str] = ()) -> None:
-        if waited:
-            # It may be registered to be woken, or was woken and found no time to look: an
-            # exchange for nothing takes it off the list and passes the bell on.
-            try:
-                receiver.exchange((), (), waited)
-            except BusError:
-                with suppress(BusError):
-                    receiver.close()
-                return
+    def _turn_away(self, receiver: Receiver, channels: Sequence[str]) -> None:
+        """Keep a receiver whose wait was cut off.
+
+        It may be registered to be woken, or was woken and found no time to look: an exchange for
+        nothing takes it off the list and passes the bell on.
+        """
+        try:
+            receiver.exchange((), (), channels)
+        except BusError:
+            with suppress(BusError):
+                receiver.close()
+        else:
+            self._keep(receiver)
+
+    async def _aturn_away(self, receiver: Receiver, channels: Sequence[str]) -> None:
+        try:
+            await receiver.aexchange((), (), channels)
+        except BaseException as error:
+            with suppress(BusError):
+                receiver.close()
+            if not isinstance(error, BusError):
+                raise
+        else:
+            self._keep(receiver)
+
+    def _keep(self, receiver: Receiver) -> None:
         if self._closed:
             receiver.close()
         else:

@@ -232,7 +232,8 @@ class Deaths(Topic):
         held = peer.exchange((), held, ["work"], 2).deliveries
         peer.begin(held[0])
         peer.kill()
-        assert gather(layer.reader(), "work", 3) == [3, 4, 5]
+        # Between machines a death is noticed after a while: the others may come first.
+        assert sorted(gather(layer.reader(), "work", 3)) == [3, 4, 5]
         assert layer.statistics().dropped == {"receiver died": 1}
 
     def test_a_sleeping_receiver_gets_what_a_dead_process_left(self, shared_bus: Bus) -> None:

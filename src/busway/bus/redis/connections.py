@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import hiredis
@@ -35,14 +36,15 @@ class Server:
         self.timeout = float(options.get("socket_timeout") or 10.0)
         given = {"socket_connect_timeout": 5.0, **options, "protocol": 2}
         try:
-            self._pool = ConnectionPool.from_url(url, **given)
-            self._pool.make_connection()
+            pool = ConnectionPool.from_url(url, **given)
+            self._make = partial(pool.connection_class, **pool.connection_kwargs)
+            self._make()
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{self.name}: {error}") from None
 
     def connect(self) -> AbstractConnection:
         """Return a new connection. Raises `LayerUnavailable`, which says what to do."""
-        made = cast(AbstractConnection, self._pool.make_connection())
+        made = cast(AbstractConnection, self._make())
         try:
             made.connect()
         except (redis.RedisError, OSError) as error:

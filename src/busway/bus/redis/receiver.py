@@ -3,10 +3,10 @@
 import asyncio
 import random
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ from busway.bus.redis.shards import Shard
 
 if TYPE_CHECKING:
     from busway.bus.redis.layer import RedisChannelLayer
+
+T = TypeVar("T")
 
 LOOK_INTERVAL = 5.0
 """Seconds after which a receiver looks without having been woken: a connection may have died and
@@ -98,6 +100,8 @@ class RedisReceiver(Receiver):
         self._channels: tuple[str, ...] = ()
         self._given: Sequence[str] = ()
         self._subscription = ""
+        self._loose: dict[int, bytes] = {}
+        """What the last exchange took off each shard, and is not held."""
         self._void = 0
         """Group messages to nobody among what came last."""
         self._passing = self._laned = False
@@ -149,11 +153,45 @@ class RedisReceiver(Receiver):
             calls = next(steps)
             while True:
                 if not self._is_ready(calls):
-                    await asyncio.to_thread(self._ready, calls)
-                calls = steps.send(await self._arun(calls))
+                    await _in_thread(self._ready, calls)
+                replies: list[Any] = []
+                try:
+                    await self._arun(calls, replies)
+                except asyncio.CancelledError:
+                    self._give_back(self._end(steps, calls, replies))
+                    raise
+                calls = steps.send(replies)
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
+
+    def _end(self, steps: _Steps, calls: Sequence[_Call], replies: list[Any]) -> list[Delivery]:
+        """Finish an exchange that nobody waits for any more; returns what it took."""
+        try:
+            replies += [self._receive(call) for call in calls[len(replies) :]]
+            while True:
+                replies = self._run(steps.send(replies))
+        except StopIteration as end:
+            deliveries: list[Delivery] = end.value.deliveries
+            return deliveries
+        except BusError:
+            return []
+
+    def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Put back what was taken for somebody who is gone."""
+        operations: list[Operation] = [Return(each) for each in deliveries if each.place]
+        loose, self._loose = self._loose, {}
+        with suppress(BusError):
+            if operations:
+                self.exchange(operations)
+            for number, raw in loose.items():
+                seat = self._seats[number]
+                seat.number += 1
+                request = wire.Request(self.name, seat.number)
+                data, turns = wire.loose(raw)
+                if data:
+                    request.segments = [[6, 0, *turns]]
+                    self._run((_Call(seat, request, data),))
 
     def _steps(
         self,
@@ -168,6 +206,8 @@ class RedisReceiver(Receiver):
         """Yield calls to make at the same time, get their replies; returns the outcome."""
         layer = self._layer
         self._check_open()
+        if self._loose:
+            self._loose = {}
         returned: list[Delivery] = []
         batches: Sequence[wire.Batch | None] = ()
         if operations:
@@ -265,6 +305,8 @@ class RedisReceiver(Receiver):
             gone = asked.returned if was_refused else chain(asked.done, asked.returned)
             self._held.remove(self._held.touch(gone))
         deliveries = self._deliver(seat, reply[0], hold=request.hold) if reply[0] else []
+        if reply[0] and (not request.hold or self._passing):
+            self._loose[seat.shard.number] = reply[0]
         if asked.limit:
             seat.due = float(reply[2])
         if asked.listening:
@@ -381,25 +423,18 @@ class RedisReceiver(Receiver):
         except LinkBroken:
             return self._insist(call)
 
-    async def _arun(self, calls: Sequence[_Call]) -> list[Any]:
+    async def _arun(self, calls: Sequence[_Call], replies: list[Any]) -> None:
+        """Do a `_run` from async code; the replies so far are in `replies` when cancelled."""
         for call in calls:
             with suppress(LinkBroken):
                 call.seat.send(call)
-        replies = []
-        try:
-            for call in calls:
-                try:
-                    replies.append(await call.seat.link.areceive())
-                except ServerError as error:
-                    replies.append(self._explain(call, error))
-                except LinkBroken:
-                    replies.append(await asyncio.to_thread(self._insist, call))
-        except asyncio.CancelledError:
-            for call in calls[len(replies) :]:
-                replies.append(self._receive(call))
-            self._undo(calls, replies)
-            raise
-        return replies
+        for call in calls:
+            try:
+                replies.append(await call.seat.link.areceive())
+            except ServerError as error:
+                replies.append(self._explain(call, error))
+            except LinkBroken:
+                replies.append(await _in_thread(self._insist, call))
 
     def _explain(self, call: _Call, error: ServerError) -> Any:
         if not str(error).startswith("NOSCRIPT"):
@@ -426,9 +461,6 @@ class RedisReceiver(Receiver):
                     raise
             time.sleep(random.uniform(0, pause))  # noqa: S311
             pause = min(2 * pause, 0.5)
-
-    def _undo(self, calls: Sequence[_Call], replies: Sequence[Any]) -> None:
-        """Put back what was taken for somebody who was cancelled."""
 
     # -- waiting ------------------------------------------------------------------------
 
@@ -525,6 +557,17 @@ class RedisReceiver(Receiver):
         for seat in self._seats:
             seat.link.close()
         self._bell.close()
+
+
+async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call what blocks in a thread. When cancelled, its end is awaited first."""
+    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await future
+        raise
 
 
 def _advice(error: ServerError) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from busway.bus import names
-from busway.bus.bundles import decode_bundle
+from busway.bus.bundles import decode_bundle, untie
 from busway.bus.codec import Envelope, Kind, decode_envelope, encode_envelope, encode_message
 from busway.bus.errors import ChannelFull
 from busway.bus.layer import (
@@ -271,6 +271,16 @@ def refusals(
 def envelopes(raw: bytes) -> list[Envelope]:
     """Return what a shard gave."""
     return decode_bundle(raw)
+
+
+def loose(raw: bytes) -> tuple[list[bytes], list[str]]:
+    """Return what a shard gave, without notices, to be put back: envelopes and their turns."""
+    data, turns = [], []
+    for one, envelope in zip(untie(raw), decode_bundle(raw), strict=True):
+        if envelope.kind <= Kind.GROUP_MESSAGE:
+            data.append(one)
+            turns.append(turn_of(envelope.id, envelope.lane))
+    return data, turns
 
 
 def add_statistics(replies: Iterable[Sequence[Any]]) -> Statistics:

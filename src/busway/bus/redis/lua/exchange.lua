@@ -161,7 +161,18 @@ local function leave_all(segment)
   end
 end
 
-local operations = {[0] = sends, group_add, group_discard, group_send, delayed, leave_all}
+-- What was taken and not held, by somebody who is gone.
+local function restore(segment)
+  local items = {}
+  for i = 3, #segment do
+    items[#items + 1] = argument()
+    items[#items + 1] = segment[i]
+    if segment[i] ~= '' then begin_lane(segment[i]) end
+  end
+  put_back(items)
+end
+
+local operations = {[0] = sends, group_add, group_discard, group_send, delayed, leave_all, restore}
 
 -- What is held -------------------------------------------------------------------------------
 
