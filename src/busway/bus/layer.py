@@ -358,7 +358,7 @@ class ChannelLayer(ABC):
                 )
                 found = self._hand_over(outcome)
                 if found or not patient:
-                    self._keep(receiver)
+                    self._lay_by(receiver)
                     return found or (None, None)
                 receiver.wait(left)
         except BaseException:
@@ -394,7 +394,7 @@ class ChannelLayer(ABC):
         try:
             return receiver.exchange(operations, (), channels, limit, hold=False)
         finally:
-            self._keep(receiver)
+            self._lay_by(receiver)
 
     # -- the same, for async code -------------------------------------------------------
 
@@ -422,7 +422,7 @@ class ChannelLayer(ABC):
                 )
                 found = self._hand_over(outcome)
                 if found or not patient:
-                    self._keep(receiver)
+                    self._lay_by(receiver)
                     return found or (None, None)
                 await receiver.async_wait(left)
         except BaseException:
@@ -453,7 +453,7 @@ class ChannelLayer(ABC):
         try:
             return await receiver.aexchange(operations, (), channels, limit, hold=False)
         finally:
-            self._keep(receiver)
+            self._lay_by(receiver)
 
     async def apeek(self, channel: str) -> dict[str, Any] | None:
         """Do `peek` from async code."""
@@ -499,7 +499,7 @@ class ChannelLayer(ABC):
             with suppress(BusError):
                 receiver.close()
         else:
-            self._keep(receiver)
+            self._lay_by(receiver)
 
     async def _aturn_away(self, receiver: Receiver, channels: Sequence[str]) -> None:
         try:
@@ -510,9 +510,9 @@ class ChannelLayer(ABC):
             if not isinstance(error, BusError):
                 raise
         else:
-            self._keep(receiver)
+            self._lay_by(receiver)
 
-    def _keep(self, receiver: Receiver) -> None:
+    def _lay_by(self, receiver: Receiver) -> None:
         if self._closed:
             receiver.close()
         else:
