@@ -169,8 +169,8 @@ class ConsumerThread:
         begun = 0
         while pending and not self._stopping:
             delivery = pending.popleft()
-            self._receiver.begin(delivery)
-            self._handle(delivery)
+            if self._receiver.begin(delivery):
+                self._handle(delivery)
             begun += 1
         self._started = 0.0
         if begun:

@@ -70,8 +70,10 @@ class AsyncConsumers:
             while not self._is_over():
                 self._take_over()
                 deliveries = await self._commits.aexchange(self._limit())
-                for delivery in deliveries:
-                    self._begin(delivery)
+                # With the last one, all are begun.
+                if deliveries and self._receiver.begin(deliveries[-1]):
+                    for delivery in deliveries:
+                        self._begin(delivery)
                 if deliveries:
                     # Most tasks end in their first step: their results share an exchange.
                     await asyncio.sleep(0)
@@ -131,7 +133,6 @@ class AsyncConsumers:
 
     def _begin(self, delivery: Delivery) -> None:
         """Have a message of the own receiver consumed."""
-        self._receiver.begin(delivery)
         call = self._caller.find(Message(delivery.message, delivery.channel, self._layer))
         if isinstance(call, list):
             self._commits.finished.append(Result(delivery, call, "no consumer"))

@@ -187,11 +187,17 @@ class Receiver(ABC):
         """
         return self.exchange(operations, done, channels, limit, wake_below=wake_below, hold=hold)
 
-    def begin(self, delivery: Delivery) -> None:  # noqa: B027  (only some layers survive a death)
+    blocks: bool = False
+    """Whether an exchange waits for something, such as a network: an event loop that others use
+    does `aexchange` then."""
+
+    def begin(self, delivery: Delivery) -> bool:
         """Say that `delivery`, and all that was taken before it, is being handled from now on.
 
-        If this process dies, messages that were not begun go to other receivers.
+        If this process dies, messages that were not begun go to other receivers. False: this one
+        has gone to another, because this process was thought dead; do not handle it.
         """
+        return True
 
     @abstractmethod
     def wait(self, timeout: float | None = None) -> bool:

@@ -83,6 +83,10 @@ class RedisChannelLayer(ChannelLayer):
         """Make what belongs to this process alone."""
         self._lock = Lock()
         self._links = [self.link(shard) for shard in self.shards]
+        self.life = 1
+        """Counts how often this process was thought dead, and came back."""
+        self._alive_until = 0.0
+        """Until when nobody thinks it dead, by `time.monotonic`; 0: nobody knows it yet."""
         self._heart = Heartbeat(self._beat)
         self._heart_links = [self.link(shard) for shard in self.shards]
 
@@ -113,7 +117,13 @@ class RedisChannelLayer(ChannelLayer):
 
     def live(self) -> None:
         """See to it that others know this process to be alive."""
-        self._heart.start()
+        if not self._alive_until:
+            self._alive_until = time.monotonic() + ALIVE
+            self._heart.start()
+
+    def is_surely_alive(self) -> bool:
+        """Say whether nobody can think this process dead."""
+        return time.monotonic() < self._alive_until
 
     def _greet(self, link: Link, shard: Shard) -> None:
         before = time.time()
@@ -126,13 +136,20 @@ class RedisChannelLayer(ChannelLayer):
         self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
 
     def _beat(self) -> None:
+        """Tell every shard that this process is alive."""
+        start = time.monotonic()
+        arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
+        lived = True
         for shard, link in zip(self.shards, self._heart_links, strict=True):
             try:
-                link.run(
-                    script("beat"), shard.key, self.process.encode(), str(ALIVE).encode(), b"1"
-                )
+                _, lives = link.run(script("beat"), shard.key, *arguments)
             except (BusError, ServerError) as error:
                 logger.debug("no heartbeat: %s", error)
+                return
+            lived = lived and bool(lives)
+        if not lived:
+            self.life += 1  # receivers make themselves known again
+        self._alive_until = start + ALIVE
 
     # -- what a backend implements ------------------------------------------------------
 

@@ -33,6 +33,16 @@ not said so."""
 PERSISTENCE = 2.0
 """Seconds for which an exchange that was cut off is tried again."""
 
+QUICK = 0.0003
+"""Seconds for a message in which a consumer counts as quick: telling the server of each that is
+begun would cost it a tenth."""
+
+STEADY = 4
+"""Batches that a consumer has to be quick for, before marks reach ahead."""
+
+MAX_REACH = 128
+"""Messages that may be marked as begun before they are."""
+
 _EXCHANGE = script("exchange")
 
 
@@ -64,8 +74,8 @@ class _Seat:
         self.link = layer.link(shard)
         self.number = 0
         """Requests made."""
-        self.is_known = False
-        """Whether the shard knows the receiver's process."""
+        self.life = 0
+        """In which life of the layer's process the shard got to know the receiver; 0: in none."""
         self.subscription = ""
         """The subscription that the receiver is registered with, or empty."""
         self.channels: Sequence[str] = ()
@@ -108,6 +118,11 @@ class RedisReceiver(Receiver):
         """Whether none of the channels is normal, whether any has lanes."""
         self._marked = 0
         """Up to which place the shards count messages as begun."""
+        self._reach = 1
+        """Messages that a mark takes along."""
+        self._quick = 0
+        """Batches in a row that were quick."""
+        self._taken_at = 0.0
         self._turn = 0
         self._closed = False
 
@@ -258,7 +273,7 @@ class RedisReceiver(Receiver):
         held = self._held
         seat.number += 1
         request = wire.Request(self.name, seat.number)
-        if not seat.is_known and (asked.limit or asked.returned):
+        if seat.life != self._layer.life and asked.limit:
             request.process = self._layer.process
         if batch is not None:
             request.rules, request.segments = batch.rules, batch.segments
@@ -289,6 +304,9 @@ class RedisReceiver(Receiver):
                 request.earlier_channels = seat.channels
             request.subscription = self._subscription
             request.place = held.next
+            if asked.limit and asked.hold:
+                self._measure(len(asked.done))
+                request.reach = self._reach if self._reach > 1 else 0
             request.laned = self._laned
             self._turn += asked.limit > 0
             request.turn = self._turn
@@ -298,13 +316,13 @@ class RedisReceiver(Receiver):
         self, call: _Call, asked: _Request, reply: Sequence[bytes], *, was_refused: bool
     ) -> list[Delivery]:
         """Take note of what a shard did; returns what it gave."""
-        seat, request = call.seat, call.request
+        seat, request, life = call.seat, call.request, self._layer.life
         if request.process:
-            seat.is_known = True
+            seat.life = life
         if asked.done or asked.returned:
             gone = asked.returned if was_refused else chain(asked.done, asked.returned)
             self._held.remove(self._held.touch(gone))
-        deliveries = self._deliver(seat, reply[0], hold=request.hold) if reply[0] else []
+        deliveries = self._deliver(seat, reply[0], request) if reply[0] else []
         if reply[0] and (not request.hold or self._passing):
             self._loose[seat.shard.number] = reply[0]
         if asked.limit:
@@ -316,9 +334,9 @@ class RedisReceiver(Receiver):
             seat.channels = self._channels
         return deliveries
 
-    def _deliver(self, seat: _Seat, raw: bytes, *, hold: bool) -> list[Delivery]:
+    def _deliver(self, seat: _Seat, raw: bytes, request: wire.Request) -> list[Delivery]:
         deliveries = []
-        held = self._held
+        held, hold, reach = self._held, request.hold, request.reach
         place = held.next
         self._void = 0
         for envelope in wire.envelopes(raw):
@@ -344,6 +362,8 @@ class RedisReceiver(Receiver):
             )
             place += is_held
         if place > held.next:
+            if reach:
+                self._marked = held.next + reach - 1
             held.take(seat.shard.number, place - held.next)
         return deliveries
 
@@ -464,22 +484,53 @@ class RedisReceiver(Receiver):
 
     # -- waiting ------------------------------------------------------------------------
 
-    def begin(self, delivery: Delivery) -> None:
-        """See `Receiver.begin`."""
-        if delivery.place <= self._held.begun:
-            return
-        self._held.begun = delivery.place
-        if delivery.place <= self._marked:
-            return
-        self._marked = delivery.place
-        bundle = self._held.find(delivery)
-        if bundle is None:
-            return
-        seat = self._seats[bundle.shard]
-        with suppress(LayerUnavailable):
-            seat.link.post(
-                b"HSET", seat.shard.key + b"h:" + self.name.encode(), b"b", self._marked
-            )
+    def _measure(self, done: int) -> None:
+        """See how quick the consumer of this receiver is, and so how far marks reach."""
+        now = time.monotonic()
+        if done and now - self._taken_at < QUICK * done:
+            self._quick += 1
+            if self._quick >= STEADY:
+                self._reach = min(2 * self._reach, MAX_REACH)
+        elif done:
+            self._quick, self._reach = 0, 1
+        self._taken_at = now
+
+    def begin(self, delivery: Delivery) -> bool:
+        """See `Receiver.begin`.
+
+        The shard is told before, and no answer awaited. For a quick consumer it is told once for
+        many messages: those of them that it had not begun are lost with it, if it dies.
+        """
+        place = delivery.place
+        if place <= self._held.begun:
+            return True
+        is_late = not self._layer.is_surely_alive()
+        if place > self._marked or is_late:
+            bundle = self._held.find(delivery)
+            if bundle is None:
+                return False
+            self._marked = max(self._marked, place + self._reach - 1)
+            seat = self._seats[bundle.shard]
+            if is_late and not self._still_has(seat, bundle.first):
+                self._held.clear()
+                return False
+            if not is_late:
+                key = seat.shard.key + b"h:" + self.name.encode()
+                with suppress(LayerUnavailable):
+                    seat.link.post(b"HSET", key, b"b", self._marked)
+        self._held.begun = place
+        return True
+
+    def _still_has(self, seat: _Seat, first: int) -> bool:
+        """Mark what is begun, if nobody has got it meanwhile. It blocks until that is known."""
+        arguments = (self.name.encode(), str(first).encode(), str(self._marked).encode())
+        deadline = time.monotonic() + 10 * PERSISTENCE
+        while time.monotonic() < deadline:
+            try:
+                return bool(seat.link.run(script("mark"), seat.shard.key, *arguments))
+            except (LayerUnavailable, ServerError):
+                time.sleep(random.uniform(0, 0.5))  # noqa: S311
+        return False
 
     def wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.wait`."""
@@ -537,7 +588,7 @@ class RedisReceiver(Receiver):
         try:
             if not self._layer.is_closed:
                 for seat in self._seats:
-                    if seat.is_known or seat.subscription:
+                    if seat.life or seat.subscription:
                         self._leave(seat)
         finally:
             self._release()

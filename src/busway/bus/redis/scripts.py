@@ -20,6 +20,7 @@ _PARTS = {
     "flush": ("common", "flush"),
     "hello": ("common", "hello"),
     "leave": ("common", "burial", "leave"),
+    "mark": ("common", "mark"),
     "members": ("common", "members"),
     "peek": ("common", "peek"),
     "statistics": ("common", "burial", "statistics"),

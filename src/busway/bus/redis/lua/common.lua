@@ -7,10 +7,10 @@
 --   P c:ADDRESS        hash    pending accepted refused used; subs owner blocked; dropped:REASON
 --   P m:ADDRESS        list    bundles that wait in a channel's queue
 --   P w:ADDRESS        set     receivers that wait for room in it
---   P l                hash    lane in use -> id of the message in front; "+" after it: see b and lw
+--   P l                hash    lane in use -> id of the message in front, how many are in b in
+--                              decimal, and "!" when there is lw
 --   P b:LANE           list    entries that wait behind it
 --   P lw:LANE          set     receivers that wait for room in it
---   P backlogs         set     lanes that have b
 --   P d                zset    entries that are delayed, by when they are due
 --   P h:RECEIVER       hash    what it holds: place of the first -> bundle; "x"..place -> indexes in
 --                              that bundle which are done; "b" -> the place up to which it has begun
@@ -170,6 +170,16 @@ local function set_lane(lane, state)
   lanes_changed[lane] = true
 end
 
+-- Returns the id of the message in front, how many are behind it, and whether somebody waits.
+local function parse_lane(state)
+  if #state == 16 then return state, 0, false end
+  return state:sub(1, 16), tonumber(state:match('%d*', 17)) or 0, state:sub(-1) == '!'
+end
+
+local function write_lane(lane, id, behind, awaited)
+  set_lane(lane, id .. (behind > 0 and behind or '') .. (awaited and '!' or ''))
+end
+
 -- Brings the lane of a message into use; false when it is in use.
 local function begin_lane(turn)
   local lane = turn:sub(17)
@@ -180,20 +190,9 @@ end
 
 local function stand_behind(address, envelope, turn)
   local lane = turn:sub(17)
-  if call('RPUSH', P .. 'b:' .. lane, pack({address, turn, envelope})) == 1 then
-    call('SADD', P .. 'backlogs', lane)
-  end
-  local state = lanes[lane]
-  if #state == 16 then set_lane(lane, state .. '+') end
-end
-
-local function pop_backlog(lane)
-  local key = P .. 'b:' .. lane
-  local entry = call('LPOP', key)
-  if not entry then return nil, false end
-  local more = call('EXISTS', key) == 1
-  if not more then call('SREM', P .. 'backlogs', lane) end
-  return unpack_(entry), more
+  local id, behind, awaited = parse_lane(lane_state(lane))
+  call('RPUSH', P .. 'b:' .. lane, pack({address, turn, envelope}))
+  write_lane(lane, id, behind + 1, awaited)
 end
 
 local leave, release
@@ -212,19 +211,21 @@ end
 function release(turn)
   local lane = turn:sub(17)
   local state = lane_state(lane)
-  if not state or state:sub(1, 16) ~= turn:sub(1, 16) then return end
-  if #state == 16 then return set_lane(lane, false) end
-  wake_all(P .. 'lw:' .. lane)
-  while true do
-    local entry, more = pop_backlog(lane)
-    if not entry then return set_lane(lane, false) end
+  if not state then return end
+  local id, behind, awaited = parse_lane(state)
+  if id ~= turn:sub(1, 16) then return end
+  if awaited then wake_all(P .. 'lw:' .. lane) end
+  while behind > 0 do
+    local entry = unpack_(call('LPOP', P .. 'b:' .. lane))
     local record = channel(entry[1])
+    behind = behind - 1
     if expires_of(entry[3]) > now then
-      set_lane(lane, entry[2]:sub(1, 16) .. (more and '+' or ''))
+      write_lane(lane, entry[2]:sub(1, 16), behind, false)
       return enqueue(record, entry[3], entry[2])
     end
     drop(record, 'expired')
   end
+  set_lane(lane, false)
 end
 
 -- Queues -------------------------------------------------------------------------------------
@@ -286,13 +287,14 @@ local function place(record, envelope, turn, capacity, lane_capacity, sender)
     end
     return 'capacity'
   end
-  if call('LLEN', P .. 'b:' .. lane) < lane_capacity then
+  local id, behind, awaited = parse_lane(lanes[lane])
+  if behind < lane_capacity then
     stand_behind(record.address, envelope, turn)
     return nil
   end
   if sender then
     call('SADD', P .. 'lw:' .. lane, sender)
-    if #lanes[lane] == 16 then set_lane(lane, lanes[lane] .. '+') end
+    if not awaited then write_lane(lane, id, behind, true) end
   end
   return 'lane'
 end

@@ -7,7 +7,7 @@
 --   refused   msgpack array: index, reason, index, reason…
 --   due       when the next delayed message is due, in seconds since the epoch; "0": there is none
 --
--- reads and writes   c m w l b lw backlogs d h subs s g t of groups channels bell
+-- reads and writes   c m w l b lw d h subs s g t of groups channels bell
 -- writes             x r processes o
 
 local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, RETURNED_FINISHED,

@@ -20,14 +20,11 @@ for _, address in ipairs(call('SMEMBERS', P .. 'channels')) do
     enqueue(record, head .. pack(address) .. ARGV[1] .. '\160\160\1', '')
   end
 end
-for lane, state in pairs((function()
-  local found, all = call('HGETALL', P .. 'l'), {}
-  for i = 1, #found, 2 do all[found[i]] = found[i + 1] end
-  return all
-end)()) do
-  if #state > 16 then
-    wake_all(P .. 'lw:' .. lane)
-    call('DEL', P .. 'b:' .. lane)
+local found = call('HGETALL', P .. 'l')
+for i = 1, #found, 2 do
+  if #found[i + 1] > 16 then
+    wake_all(P .. 'lw:' .. found[i])
+    call('DEL', P .. 'b:' .. found[i])
   end
 end
 for _, group in ipairs(call('ZRANGE', P .. 'groups', 0, -1)) do
@@ -41,6 +38,6 @@ for _, process in ipairs(call('ZRANGE', P .. 'processes', 0, -1)) do
     call('DEL', P .. 'h:' .. receiver)
   end
 end
-call('DEL', P .. 'channels', P .. 'l', P .. 'backlogs', P .. 'd', P .. 'groups', P .. 'past')
+call('DEL', P .. 'channels', P .. 'l', P .. 'd', P .. 'groups', P .. 'past')
 finish()
 return 0

@@ -47,10 +47,13 @@ for _, address in ipairs(addresses) do
   end
 end
 if wanted == '' then count(call('HGETALL', P .. 'past')) end
-for _, lane in ipairs(call('SMEMBERS', P .. 'backlogs')) do
-  for _, raw in ipairs(call('LRANGE', P .. 'b:' .. lane, 0, -1)) do
-    local entry = unpack_(raw)
-    pending = pending + look(entry[1], entry[3])
+local found = call('HGETALL', P .. 'l')
+for i = 1, #found, 2 do
+  if #found[i + 1] > 16 then
+    for _, raw in ipairs(call('LRANGE', P .. 'b:' .. found[i], 0, -1)) do
+      local entry = unpack_(raw)
+      pending = pending + look(entry[1], entry[3])
+    end
   end
 end
 for _, member in ipairs(call('ZRANGE', P .. 'd', 0, -1)) do
