@@ -26,6 +26,10 @@ class _Job(NamedTuple):
     call: Call
 
 
+def _place(delivery: Delivery) -> int:
+    return delivery.place
+
+
 class AsyncConsumers:
     """Runs async consumers in tasks.
 
@@ -71,7 +75,7 @@ class AsyncConsumers:
                 self._take_over()
                 deliveries = await self._commits.aexchange(self._limit())
                 # With the last one, all are begun.
-                if deliveries and self._receiver.begin(deliveries[-1]):
+                if deliveries and self._receiver.begin(max(deliveries, key=_place)):
                     for delivery in deliveries:
                         self._begin(delivery)
                 if deliveries:
