@@ -16,6 +16,19 @@ from redis.connection import AbstractConnection, ConnectionPool
 from busway.bus.errors import ConfigurationError, LayerUnavailable
 from busway.bus.redis.scripts import Script
 
+CONNECTION_OPTIONS: dict[str, type] = {
+    "db": int,
+    "username": str,
+    "password": str,
+    "socket_timeout": float,
+    "socket_connect_timeout": float,
+    "ssl_ca_certs": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
+    "ssl_cert_reqs": str,
+}
+"""Arguments of redis-py's connections that a layer's URL may have."""
+
 _CHUNK = 64 * 1024
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 

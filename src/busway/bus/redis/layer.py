@@ -9,7 +9,6 @@ from contextlib import suppress
 from itertools import count
 from threading import Lock
 from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
 
 from busway.bus import names
 from busway.bus.codec import Ids, decode_message
@@ -18,7 +17,7 @@ from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, Operation, Receiver, Statistics
 from busway.bus.plans import Plans
 from busway.bus.redis import wire
-from busway.bus.redis.connections import Link, Server, ServerError
+from busway.bus.redis.connections import CONNECTION_OPTIONS, Link, Server, ServerError
 from busway.bus.redis.heartbeat import ALIVE, Heartbeat
 from busway.bus.redis.receiver import RedisReceiver
 from busway.bus.redis.scripts import script
@@ -76,8 +75,9 @@ class RedisChannelLayer(ChannelLayer):
     @classmethod
     def from_url(cls, url: str) -> Self:
         """Make a layer from `redis://HOST/DB?prefix=…&capacity=…`."""
-        kinds = LAYER_OPTIONS | {"prefix": str}
-        return cls(urlunsplit(urlsplit(url)._replace(query="")), **query_options(url, kinds))
+        options = query_options(url, LAYER_OPTIONS | {"prefix": str} | CONNECTION_OPTIONS)
+        connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
+        return cls(url.partition("?")[0], connection_kwargs=connection, **options)
 
     def _begin(self) -> None:
         """Make what belongs to this process alone."""

@@ -110,7 +110,7 @@ class RedisReceiver(Receiver):
         self._channels: tuple[str, ...] = ()
         self._given: Sequence[str] = ()
         self._subscription = ""
-        self._loose: dict[int, bytes] = {}
+        self._loose: dict[int, Sequence[bytes]] = {}
         """What the last exchange took off each shard, and is not held."""
         self._void = 0
         """Group messages to nobody among what came last."""
@@ -205,7 +205,7 @@ class RedisReceiver(Receiver):
                 request = wire.Request(self.name, seat.number)
                 data, turns = wire.loose(raw)
                 if data:
-                    request.segments = [[6, 0, *turns]]
+                    request.segments = [[6, *turns]]
                     self._run((_Call(seat, request, data),))
 
     def _steps(
@@ -257,8 +257,8 @@ class RedisReceiver(Receiver):
                 call = self._call(seat, asked, None)
                 continue
             break
-        if reply[1]:
-            refused += wire.refusals(reply[1], asked.operations, self._layer.plans)
+        if reply[1] and batch is not None:
+            refused += wire.refusals(reply[1], batch, asked.operations, self._layer.plans)
         deliveries = self._settle(call, asked, reply, was_refused=bool(refused))
         left = asked.limit - len(deliveries)
         if reply[0] and left and self._void:
@@ -278,7 +278,7 @@ class RedisReceiver(Receiver):
         if batch is not None:
             request.rules, request.segments = batch.rules, batch.segments
         if asked.done:
-            request.done = [wire.turn_of(d.id, d.lane) for d in asked.done if d.lane]
+            request.done = wire.turns_done(asked.done)
         if asked.done or asked.returned:
             shard = seat.shard.number
             touched = held.touch(chain(asked.done, asked.returned))
@@ -310,7 +310,7 @@ class RedisReceiver(Receiver):
             request.laned = self._laned
             self._turn += asked.limit > 0
             request.turn = self._turn
-        return _Call(seat, request, batch.envelopes if batch is not None else ())
+        return _Call(seat, request, batch.arguments() if batch is not None else ())
 
     def _settle(
         self, call: _Call, asked: _Request, reply: Sequence[bytes], *, was_refused: bool
@@ -334,37 +334,41 @@ class RedisReceiver(Receiver):
             seat.channels = self._channels
         return deliveries
 
-    def _deliver(self, seat: _Seat, raw: bytes, request: wire.Request) -> list[Delivery]:
+    def _deliver(
+        self, seat: _Seat, bundles: Sequence[bytes], request: wire.Request
+    ) -> list[Delivery]:
         deliveries = []
-        held, hold, reach = self._held, request.hold, request.reach
+        held, reach = self._held, request.reach
         place = held.next
         self._void = 0
-        for envelope in wire.envelopes(raw):
-            members: tuple[str, ...] = ()
-            if envelope.kind:
-                members = self._note(envelope)
-                if not members:
-                    self._void += envelope.kind is Kind.GROUP_MESSAGE
-                    continue
-            channel = envelope.channel
-            is_held = hold and "!" not in channel and "?" not in channel
-            deliveries.append(
-                Delivery(
-                    channel,
-                    decode_message(envelope.body),
-                    members,
-                    envelope.id,
-                    envelope.sent,
-                    envelope.attempt,
-                    envelope.lane,
-                    place if is_held else 0,
+        for bundle in bundles:
+            envelopes = wire.envelopes(bundle)
+            source = envelopes[0].channel
+            is_held = request.hold and "!" not in source and "?" not in source
+            if is_held:
+                held.take(seat.shard.number, len(envelopes))
+            for envelope in envelopes:
+                members: tuple[str, ...] = ()
+                if envelope.kind:
+                    members = self._note(envelope)
+                    if not members:
+                        self._void += envelope.kind is Kind.GROUP_MESSAGE
+                        continue
+                deliveries.append(
+                    Delivery(
+                        envelope.channel,
+                        decode_message(envelope.body),
+                        members,
+                        envelope.id,
+                        envelope.sent,
+                        envelope.attempt,
+                        envelope.lane,
+                        place if is_held else 0,
+                    )
                 )
-            )
-            place += is_held
-        if place > held.next:
-            if reach:
-                self._marked = held.next + reach - 1
-            held.take(seat.shard.number, place - held.next)
+                place += is_held
+        if reach and place > request.place:
+            self._marked = request.place + reach - 1
         return deliveries
 
     def _note(self, envelope: Envelope) -> tuple[str, ...]:

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha1
 from secrets import randbits
+from struct import Struct
 from typing import Any
 
 import msgspec
 
 from busway.bus import names
-from busway.bus.bundles import decode_bundle, untie
+from busway.bus.bundles import MAX_COUNT, MAX_SIZE, decode_bundle, tie, untie
 from busway.bus.codec import Envelope, Kind, decode_envelope, encode_envelope, encode_message
 from busway.bus.errors import ChannelFull
 from busway.bus.layer import (
+    Delivery,
     GroupAdd,
     GroupDiscard,
     GroupSend,
@@ -22,12 +24,13 @@ from busway.bus.layer import (
     Statistics,
 )
 from busway.bus.messages import Message
-from busway.bus.parcels import message_parcel, notice
+from busway.bus.parcels import Parcel, message_parcel, notice
 from busway.bus.plans import Plan, Plans
 
 LONGEST_LANE = 200
 """Bytes; lanes with a longer name are known by its hash."""
 
+_head = Struct(">BHdI").pack
 _encode = msgspec.msgpack.Encoder().encode
 _decode_refused = msgspec.msgpack.Decoder(list[Any]).decode
 _NOTHING: list[Any] = []
@@ -46,7 +49,7 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     """Address, capacity, lane capacity; of each address."""
     segments: list[Any] = _NOTHING
     done: list[str] = _NOTHING
-    """Turns of messages that are done."""
+    """Lane and id of messages that are done."""
     finished: list[str] = _NOTHING
     gone: list[str] = _NOTHING
     returned_finished: list[str] = _NOTHING
@@ -73,14 +76,88 @@ class Request(msgspec.Struct, array_like=True, gc=False):
         return _encode(self)
 
 
+class Run(msgspec.Struct, gc=False):
+    """Messages for one channel, that go there as one bundle."""
+
+    segment: list[Any]
+    indexes: list[int]
+    """Places of their operations."""
+    envelopes: list[bytes]
+    table: list[Any]
+    """Length of the envelope and turn, of each."""
+    expires: float
+    size: int = 0
+
+    def bundle(self) -> bytes:
+        """Return the messages as a bundle: see `lua/common.lua`."""
+        count = len(self.envelopes)
+        self.segment[2] = count
+        table = _encode(self.table)
+        return _head(0, count, self.expires, len(table)) + table + tie(self.envelopes)
+
+
 class Batch(msgspec.Struct, gc=False):
-    """Operations for one shard, and the envelopes that they need, in their order."""
+    """Operations for one shard."""
 
     rules: list[Any]
-    segments: list[Any]
-    envelopes: list[bytes]
     known: dict[str, int]
     """Where in `rules` an address stands, from 1."""
+    segments: list[Any]
+    parts: list[Run | bytes]
+    """What the segments need, in their order: runs, or envelopes."""
+    places: list[list[int]]
+    """Places of each segment's operations."""
+    runs: dict[str, Run]
+    """Of each address, the one that takes further messages."""
+    lanes: set[str]
+    """Lanes of messages in `runs`."""
+
+    def arguments(self) -> list[bytes]:
+        """Return what the segments need, as bytes."""
+        return [part if isinstance(part, bytes) else part.bundle() for part in self.parts]
+
+    def add(self, segment: list[Any], index: int, *parts: bytes) -> None:
+        """Add an operation that is no plain send; all that follows comes after it."""
+        self.runs.clear()
+        self.lanes.clear()
+        self.segments.append(segment)
+        self.places.append([index])
+        self.parts += parts
+
+    def send(self, parcel: Parcel, index: int) -> None:
+        """Add a message."""
+        envelope, data, address = parcel.envelope, parcel.data, parcel.plan.address
+        lane = lane_field(envelope.lane) if envelope.lane else ""
+        if lane:
+            if lane in self.lanes:
+                # It comes behind: what is in another channel may be before it, too.
+                self.runs.clear()
+                self.lanes.clear()
+            self.lanes.add(lane)
+        run = self.runs.get(address)
+        if run is None or len(run.indexes) == MAX_COUNT or run.size > MAX_SIZE:
+            run = self.runs[address] = Run([0, self.rule(parcel.plan), 0, []], [], [], [], 0.0)
+            run.expires = envelope.expires
+            self.segments.append(run.segment)
+            self.places.append(run.indexes)
+            self.parts.append(run)
+        run.indexes.append(index)
+        run.envelopes.append(data)
+        run.size += len(data)
+        if lane:
+            id_ = f"{envelope.id:016x}"
+            run.table += (len(data), id_ + lane)
+            run.segment[3] += (lane, id_)
+        else:
+            run.table += (len(data), "")
+
+    def rule(self, plan: Plan) -> int:
+        """Return where in `rules` the rules of a channel are."""
+        place = self.known.get(plan.address)
+        if place is None:
+            place = self.known[plan.address] = len(self.rules) + 1
+            self.rules += (plan.address, plan.capacity, plan.lane_capacity)
+        return place
 
 
 def lane_field(lane: str) -> str:
@@ -96,6 +173,15 @@ def lane_field(lane: str) -> str:
 def turn_of(id_: int, lane: str) -> str:
     """Return the turn of a message in its lane; empty without a lane."""
     return f"{id_:016x}{lane_field(lane)}" if lane else ""
+
+
+def turns_done(deliveries: Iterable[Delivery]) -> list[str]:
+    """Return lane and id of each delivery that has a lane."""
+    found: list[str] = []
+    for delivery in deliveries:
+        if delivery.lane:
+            found += (lane_field(delivery.lane), f"{delivery.id:016x}")
+    return found
 
 
 class Packer:
@@ -149,22 +235,14 @@ class Packer:
                 raise
             body = encode_message(message, channel, limit, checked=operation.checked)
             parcel = message_parcel(plan, channel, message, body, new_id(), now, operation.delay)
-            envelope = parcel.envelope
-            turn = turn_of(envelope.id, envelope.lane)
-            batch = _batch(batches, shard_of(plan.address, envelope.lane) if shards > 1 else 0)
-            rule = batch.known.get(plan.address) or _learn(batch, plan)
+            lane = parcel.envelope.lane
+            batch = _batch(batches, shard_of(plan.address, lane) if shards > 1 else 0)
             if parcel.due:
-                unique = f"{envelope.id:016x}"
-                batch.segments.append([4, index, rule, turn, parcel.due, unique])
+                id_ = parcel.envelope.id
+                rule, turn = batch.rule(plan), turn_of(id_, lane)
+                batch.add([4, rule, turn, parcel.due, f"{id_:016x}"], index, parcel.data)
             else:
-                segments = batch.segments
-                if segments and segments[-1][0] == 0 and segments[-1][2] == index:
-                    segment = segments[-1]
-                    segment += (rule, turn)
-                    segment[2] = index + 1
-                else:
-                    segments.append([0, index, index + 1, rule, turn])
-            batch.envelopes.append(parcel.data)
+                batch.send(parcel, index)
         return batches
 
     def _pack_other(
@@ -186,23 +264,21 @@ class Packer:
                 batch = _batch(batches, shard_of(plan.address, ""))
                 lane = plan.lane.partition("\0")[0]
                 rule = [plan.capacity, plan.lane_capacity, plan.expiry, plan.ordering or "", lane]
-                batch.segments.append(
-                    [1, index, group, channel, now + self._group_expiry, rule]
-                )
-                self._add_notice(batch, plan, Kind.JOINED, group, channel, now)
+                joined = self._notice(plan, Kind.JOINED, group, channel, now)
+                expires = now + self._group_expiry
+                batch.add([1, group, channel, expires, rule], index, *joined)
             case GroupDiscard(group, channel):
                 names.check_group(group)
                 names.check_channel(channel)
                 plan = self._plans[channel]
                 batch = _batch(batches, shard_of(plan.address, ""))
-                batch.segments.append([2, index, group, channel])
-                self._add_notice(batch, plan, Kind.LEFT, group, channel, now)
+                left = self._notice(plan, Kind.LEFT, group, channel, now)
+                batch.add([2, group, channel], index, *left)
             case Leave(channel):
                 names.check_channel(channel)
                 plan = self._plans[channel]
                 batch = _batch(batches, shard_of(plan.address, ""))
-                batch.segments.append([5, index, channel])
-                self._add_notice(batch, plan, Kind.LEFT, "", channel, now)
+                batch.add([5, channel], index, *self._notice(plan, Kind.LEFT, "", channel, now))
             case _:
                 pass  # what is given back is put back all at once, to keep its order
 
@@ -216,32 +292,24 @@ class Packer:
         for shard in range(len(batches)):
             batch = _batch(batches, shard)
             # Each target's message gets its number in the place of the last eight digits.
-            batch.segments.append([3, index, group, f"{randbits(31):08x}00000000", values])
-            batch.envelopes.append(core)
+            batch.add([3, group, f"{randbits(31):08x}00000000", values], index, core)
 
     def _lane_values(self, message: Message) -> dict[str, str]:
         keys = self._ordering_keys
         return {key: str(value) for key in keys if (value := message.get(key)) is not None}
 
-    def _add_notice(
-        self, batch: Batch, plan: Plan, kind: Kind, group: str, channel: str, now: float
-    ) -> None:
+    def _notice(
+        self, plan: Plan, kind: Kind, group: str, channel: str, now: float
+    ) -> tuple[bytes, ...]:
         parcel = notice(plan, kind, group, channel, self._new_id(), now)
-        if parcel is not None:
-            batch.envelopes.append(parcel.data)
+        return (parcel.data,) if parcel is not None else ()
 
 
 def _batch(batches: list[Batch | None], shard: int) -> Batch:
     batch = batches[shard]
     if batch is None:
-        batch = batches[shard] = Batch([], [], [], {})
+        batch = batches[shard] = Batch([], {}, [], [], [], {}, set())
     return batch
-
-
-def _learn(batch: Batch, plan: Plan) -> int:
-    place = batch.known[plan.address] = len(batch.rules) + 1
-    batch.rules += (plan.address, plan.capacity, plan.lane_capacity)
-    return place
 
 
 def core_of(body: bytes, now: float) -> bytes:
@@ -255,16 +323,18 @@ _CORE_AT = 13
 
 
 def refusals(
-    raw: bytes, operations: Sequence[Operation], plans: Plans
+    raw: bytes, batch: Batch, operations: Sequence[Operation], plans: Plans
 ) -> list[Refusal]:
     """Return the operations that a shard refused."""
     found = _decode_refused(raw)
     refused = []
-    for index, why in zip(found[::2], found[1::2], strict=True):
+    for segment, place, why in zip(found[::3], found[1::3], found[2::3], strict=True):
+        index = batch.places[segment - 1][place]
         operation = operations[index]
         plan = plans[operation.channel]  # type: ignore[union-attr]
         limit = plan.lane_capacity if why == "lane" else plan.capacity
         refused.append(Refusal(index, operation, ChannelFull(plan.address, why, limit)))
+    refused.sort(key=lambda refusal: refusal.index)
     return refused
 
 
@@ -273,13 +343,14 @@ def envelopes(raw: bytes) -> list[Envelope]:
     return decode_bundle(raw)
 
 
-def loose(raw: bytes) -> tuple[list[bytes], list[str]]:
+def loose(bundles: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
     """Return what a shard gave, without notices, to be put back: envelopes and their turns."""
     data, turns = [], []
-    for one, envelope in zip(untie(raw), decode_bundle(raw), strict=True):
-        if envelope.kind <= Kind.GROUP_MESSAGE:
-            data.append(one)
-            turns.append(turn_of(envelope.id, envelope.lane))
+    for bundle in bundles:
+        for one, envelope in zip(untie(bundle), decode_bundle(bundle), strict=True):
+            if envelope.kind <= Kind.GROUP_MESSAGE:
+                data.append(one)
+                turns.append(turn_of(envelope.id, envelope.lane))
     return data, turns
 
 

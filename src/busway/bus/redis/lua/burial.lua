@@ -17,7 +17,7 @@ local function settle(receiver, begun)
   begun = begun or tonumber(fields.b or 0)
   local back, lost = {}, {}
   for _, first in ipairs(firsts) do
-    local items = unpack_(fields[tostring(first)])
+    local items = untie(fields[tostring(first)])
     local gone = {}
     for index in (fields['x' .. first] or ''):gmatch('%d+') do gone[tonumber(index)] = true end
     for i = 1, #items, 2 do

@@ -27,16 +27,21 @@
 --   P past             hash    counts of channels whose record is gone
 --
 -- ADDRESS is a channel's name, or its prefix up to "!". An envelope is a msgpack array that begins
--- with when it expires (a double), its kind (one byte), its id, its channel and when it was sent. A bundle is a msgpack array of pairs
--- envelope, turn; a turn is the id (16 hexadecimal digits) and lane of a message, or empty. An
--- entry is a msgpack array of address, turn, envelope.
+-- with when it expires (a double), its kind (one byte), its id, its channel and when it was sent. A
+-- turn is the id (16 hexadecimal digits) and lane of a message, or empty.
+--
+-- A bundle is a head (1 when it is a notice, else 0: one byte; count of messages: two; when the first
+-- expires: a double; length of the table: four), a table (msgpack array of length of the envelope,
+-- turn, length, turn…) and a msgpack array of envelopes. So most bundles go through here unopened.
+-- An entry is a msgpack array of address, turn, envelope.
 
 local P = KEYS[1]
 local call = redis.call
 local pack, unpack_ = cmsgpack.pack, cmsgpack.unpack
 local GROUP_MESSAGE = 1
-local SOME = 4000  -- arguments of one call
+local EVERY = 1000000000
 local BUNDLE_LENGTH = 64  -- messages and turns: as many as a worker takes at once
+local HEAD, HEAD_SIZE, ARRAY_SIZE = '>BHdI4', 15, 3
 local BUNDLE_SIZE = 32768  -- bytes after which a bundle takes no further message
 
 local now
@@ -57,13 +62,36 @@ local function address_of(channel)
   return cut and channel:sub(1, cut) or channel
 end
 
-local function in_parts(command, key, args)
-  local n = #args
-  if n == 0 then return end
-  if n <= SOME then return call(command, key, unpack(args)) end
-  for first = 1, n, SOME do
-    call(command, key, unpack(args, first, math.min(first + SOME - 1, n)))
+-- Bundles ------------------------------------------------------------------------------------
+
+-- Returns envelope, turn, envelope, turn… as a bundle.
+local function tie(items)
+  local sizes, envelopes = {}, {}
+  for i = 1, #items, 2 do
+    sizes[i], sizes[i + 1] = #items[i], items[i + 1]
+    envelopes[#envelopes + 1] = items[i]
   end
+  sizes = pack(sizes)
+  local first, count = items[1], #envelopes
+  return struct.pack(HEAD, is_notice(first) and 1 or 0, count, expires_of(first), #sizes) .. sizes
+    .. '\220' .. struct.pack('>H', count) .. table.concat(envelopes)
+end
+
+local function untie(bundle)
+  local _, _, _, length = struct.unpack(HEAD, bundle)
+  local items = unpack_(bundle:sub(HEAD_SIZE + 1, HEAD_SIZE + length))
+  local offset = HEAD_SIZE + length + ARRAY_SIZE
+  for i = 1, #items, 2 do
+    local size = items[i]
+    items[i] = bundle:sub(offset + 1, offset + size)
+    offset = offset + size
+  end
+  return items
+end
+
+local function envelopes_of(bundle)
+  local _, _, _, length = struct.unpack(HEAD, bundle)
+  return bundle:sub(HEAD_SIZE + length + 1)
 end
 
 -- Channels -----------------------------------------------------------------------------------
@@ -123,7 +151,7 @@ end
 local function flush(record)
   local fresh = record.fresh
   if not fresh[1] then return end
-  call('RPUSH', P .. 'm:' .. record.address, pack(fresh))
+  call('RPUSH', P .. 'm:' .. record.address, tie(fresh))
   record.fresh, record.size = {}, 0
   ring(record, #fresh / 2)
 end
@@ -146,29 +174,7 @@ end
 
 -- Lanes --------------------------------------------------------------------------------------
 
-local lanes, lanes_changed = {}, {}
-
-local function lane_state(lane)
-  local state = lanes[lane]
-  if state == nil then
-    state = call('HGET', P .. 'l', lane)
-    lanes[lane] = state
-  end
-  return state
-end
-
-local function load_lanes(names)
-  for first = 1, #names, SOME do
-    local last = math.min(first + SOME - 1, #names)
-    local found = call('HMGET', P .. 'l', unpack(names, first, last))
-    for i = first, last do lanes[names[i]] = found[i - first + 1] end
-  end
-end
-
-local function set_lane(lane, state)
-  lanes[lane] = state
-  lanes_changed[lane] = true
-end
+local LANES = P .. 'l'
 
 -- Returns the id of the message in front, how many are behind it, and whether somebody waits.
 local function parse_lane(state)
@@ -177,22 +183,12 @@ local function parse_lane(state)
 end
 
 local function write_lane(lane, id, behind, awaited)
-  set_lane(lane, id .. (behind > 0 and behind or '') .. (awaited and '!' or ''))
+  call('HSET', LANES, lane, id .. (behind > 0 and behind or '') .. (awaited and '!' or ''))
 end
 
 -- Brings the lane of a message into use; false when it is in use.
 local function begin_lane(turn)
-  local lane = turn:sub(17)
-  if lane_state(lane) then return false end
-  set_lane(lane, turn:sub(1, 16))
-  return true
-end
-
-local function stand_behind(address, envelope, turn)
-  local lane = turn:sub(17)
-  local id, behind, awaited = parse_lane(lane_state(lane))
-  call('RPUSH', P .. 'b:' .. lane, pack({address, turn, envelope}))
-  write_lane(lane, id, behind + 1, awaited)
+  return call('HSETNX', LANES, turn:sub(17), turn:sub(1, 16)) == 1
 end
 
 local leave, release
@@ -210,7 +206,7 @@ end
 -- Lets a lane go on after a message was handled: the next one joins its queue.
 function release(turn)
   local lane = turn:sub(17)
-  local state = lane_state(lane)
+  local state = call('HGET', LANES, lane)
   if not state then return end
   local id, behind, awaited = parse_lane(state)
   if id ~= turn:sub(1, 16) then return end
@@ -225,7 +221,7 @@ function release(turn)
     end
     drop(record, 'expired')
   end
-  set_lane(lane, false)
+  call('HDEL', LANES, lane)
 end
 
 -- Queues -------------------------------------------------------------------------------------
@@ -255,12 +251,12 @@ local function purge(record)
   while true do
     local bundle = call('LINDEX', key, 0)
     if not bundle then return end
-    local items = unpack_(bundle)
+    local items = untie(bundle)
     local left = without_expired(record, items)
     if left == items then return end
     call('LPOP', key)
     if left then
-      call('LPUSH', key, pack(left))
+      call('LPUSH', key, tie(left))
       return
     end
   end
@@ -279,7 +275,8 @@ local function place(record, envelope, turn, capacity, lane_capacity, sender)
     return nil
   end
   local lane = turn:sub(17)
-  if turn == '' or not lane_state(lane) then
+  local state = turn ~= '' and call('HGET', LANES, lane)
+  if not state then
     if sender then
       call('SADD', P .. 'w:' .. record.address, sender)
       record.blocked = '1'
@@ -287,9 +284,10 @@ local function place(record, envelope, turn, capacity, lane_capacity, sender)
     end
     return 'capacity'
   end
-  local id, behind, awaited = parse_lane(lanes[lane])
+  local id, behind, awaited = parse_lane(state)
   if behind < lane_capacity then
-    stand_behind(record.address, envelope, turn)
+    call('RPUSH', P .. 'b:' .. lane, pack({record.address, turn, envelope}))
+    write_lane(lane, id, behind + 1, awaited)
     return nil
   end
   if sender then
@@ -308,12 +306,7 @@ local function promote(limit)
   for _, member in ipairs(call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, limit)) do
     call('ZREM', key, member)
     local entry = unpack_(member:sub(17))
-    local record = channel(entry[1])
-    if entry[2] == '' or begin_lane(entry[2]) then
-      enqueue(record, entry[3], entry[2])
-    else
-      stand_behind(entry[1], entry[3], entry[2])
-    end
+    place(channel(entry[1]), entry[3], entry[2], EVERY, EVERY, nil)
   end
   first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   return first[2] or 0
@@ -325,7 +318,7 @@ local function put_back(items)
     local envelope, turn = items[i], items[i + 1]
     local record = channel(address_of((head_of(envelope))))
     flush(record)
-    call('LPUSH', P .. 'm:' .. record.address, pack({envelope, turn}))
+    call('LPUSH', P .. 'm:' .. record.address, tie({envelope, turn}))
     record.pending = record.pending + 1
     record.changed = true
     ring(record, 1)
@@ -368,18 +361,6 @@ end
 
 local function finish()
   for _, record in pairs(channels) do flush(record) end
-  local set, del = {}, {}
-  for lane in pairs(lanes_changed) do
-    local state = lanes[lane]
-    if state then
-      set[#set + 1] = lane
-      set[#set + 1] = state
-    else
-      del[#del + 1] = lane
-    end
-  end
-  in_parts('HSET', P .. 'l', set)
-  in_parts('HDEL', P .. 'l', del)
   for address, record in pairs(channels) do
     if record.changed then
       if record.new then call('SADD', P .. 'channels', address) end

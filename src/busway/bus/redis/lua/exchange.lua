@@ -1,10 +1,10 @@
--- exchange(P; request, envelopes…) -> taken, refused, due
+-- exchange(P; request, bundles and envelopes…) -> taken, refused, due
 --
 -- One receiver's exchange on one shard: see `Receiver.exchange`.
 --
 --   request   msgpack array: the fields of `wire.Request`, in their order
---   taken     msgpack array of envelopes
---   refused   msgpack array: index, reason, index, reason…
+--   taken     msgpack arrays of envelopes
+--   refused   msgpack array: segment, place in it, reason, segment, place in it, reason…
 --   due       when the next delayed message is due, in seconds since the epoch; "0": there is none
 --
 -- reads and writes   c m w l b lw d h subs s g t of groups channels bell
@@ -14,7 +14,6 @@ local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, R
   RETURNED_GONE, RETURNED, CHANNELS, LIMIT, WAKE_BELOW, HOLD, EARLIER, EARLIER_CHANNELS,
   SUBSCRIPTION, PLACE, REACH, LANED, TURN = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
   17, 18, 19, 20, 21, 22, 23
-local EVERYONE = 1000000
 local MAX_SIZE = 4 * 1024 * 1024
 local MAX_PROMOTED = 500
 local ALIVE = 6  -- seconds for which a process counts as alive after it was heard of
@@ -29,9 +28,14 @@ end
 
 if request[AGAIN] then
   local last = call('GET', P .. 'x:' .. receiver)
-  if last then
-    last = unpack_(last)
-    if last[1] == request[NUMBER] then return last[2] end
+  last = last and unpack_(last)
+  if last and last[1] == request[NUMBER] then
+    local taken = last[4]
+    for _, first in ipairs(last[5]) do
+      local bundle = call('HGET', P .. 'h:' .. receiver, first)
+      if bundle then taken[#taken + 1] = envelopes_of(bundle) end
+    end
+    return {taken, last[2], last[3]}
   end
 end
 
@@ -45,9 +49,9 @@ end
 local refused, closed = {}, {}
 local sender = request[WAKE_BELOW] > 0 and receiver or nil
 
-local function refuse(index, record, why, turn)
-  refused[#refused + 1] = index
-  refused[#refused + 1] = why
+local function refuse(segment, index, record, why, turn)
+  local n = #refused
+  refused[n + 1], refused[n + 2], refused[n + 3] = segment, index, why
   record.refused = record.refused + 1
   record.changed = true
   if turn ~= '' then closed[turn:sub(17)] = true end
@@ -55,43 +59,64 @@ end
 
 local rules = request[RULES]
 
-local function sends(segment)
-  local index = segment[2]
-  for i = 4, #segment, 2 do
-    local rule, turn, envelope = segment[i], segment[i + 1], argument()
-    local record = channel(rules[rule])
-    local why
-    if turn ~= '' and closed[turn:sub(17)] then
-      why = 'lane'
-    else
-      why = place(record, envelope, turn, rules[rule + 1], rules[rule + 2], sender)
-    end
+-- Brings all lanes in lane, id, lane, id… into use, if none of them is.
+local function begin_lanes(pairs_)
+  local names, n = {}, 0
+  for i = 1, #pairs_, 2 do
+    n = n + 1
+    names[n] = pairs_[i]
+  end
+  local found = call('HMGET', LANES, unpack(names))
+  for i = 1, n do
+    if found[i] then return false end
+  end
+  call('HSET', LANES, unpack(pairs_))
+  return true
+end
+
+-- A bundle for one channel. Where it finds room as it is, it is not opened.
+local function sends(number, segment)
+  local _, rule, count, lanes = unpack(segment)
+  local bundle, record = argument(), channel(rules[rule])
+  if record.pending + count <= rules[rule + 1] and next(closed) == nil
+      and (not lanes[1] or begin_lanes(lanes)) then
+    flush(record)
+    call('RPUSH', P .. 'm:' .. record.address, bundle)
+    record.pending = record.pending + count
+    record.accepted = record.accepted + count
+    record.changed = true
+    return ring(record, count)
+  end
+  local items = untie(bundle)
+  for i = 1, #items, 2 do
+    local envelope, turn = items[i], items[i + 1]
+    local why = turn ~= '' and closed[turn:sub(17)] and 'lane'
+      or place(record, envelope, turn, rules[rule + 1], rules[rule + 2], sender)
     if why then
-      refuse(index, record, why, turn)
+      refuse(number, (i - 1) / 2, record, why, turn)
     else
       record.accepted = record.accepted + 1
       record.changed = true
     end
-    index = index + 1
   end
 end
 
-local function delayed(segment)
-  local _, index, rule, turn, due, id = unpack(segment)
+local function delayed(number, segment)
+  local _, rule, turn, due, id = unpack(segment)
   local record, envelope = channel(rules[rule]), argument()
-  if turn ~= '' and closed[turn:sub(17)] then return refuse(index, record, 'lane', turn) end
+  if turn ~= '' and closed[turn:sub(17)] then return refuse(number, 0, record, 'lane', turn) end
   call('ZADD', P .. 'd', due, id .. pack({record.address, turn, envelope}))
   record.accepted = record.accepted + 1
   record.changed = true
-  ring(record, EVERYONE)
+  ring(record, EVERY)
 end
 
 local function notify(member)
   if member:find('!', 1, true) then enqueue(channel(address_of(member)), argument(), '') end
 end
 
-local function group_add(segment)
-  local _, _, group, member, expires, rule = unpack(segment)
+local function group_add(_, segment)
+  local _, group, member, expires, rule = unpack(segment)
   local address = address_of(member)
   local key = P .. 't:' .. group
   local raw = call('HGET', key, address)
@@ -106,8 +131,8 @@ local function group_add(segment)
   notify(member)
 end
 
-local function group_discard(segment)
-  local _, _, group, member = unpack(segment)
+local function group_discard(_, segment)
+  local _, group, member = unpack(segment)
   if discard(group, member) then
     notify(member)
   elseif member:find('!', 1, true) then
@@ -122,8 +147,8 @@ local function lane_of(rule, values)
   return lane, #lane <= 200 and lane or redis.sha1hex(lane)
 end
 
-local function group_send(segment)
-  local _, _, group, id, values = unpack(segment)
+local function group_send(_, segment)
+  local _, group, id, values = unpack(segment)
   local core = argument()
   local found = call('HGETALL', P .. 't:' .. group)
   local group_end = pack(group) .. '\1'
@@ -152,8 +177,8 @@ local function group_send(segment)
   end
 end
 
-local function leave_all(segment)
-  local member = segment[3]
+local function leave_all(_, segment)
+  local member = segment[2]
   if leave(member) then
     notify(member)
   elseif member:find('!', 1, true) then
@@ -162,9 +187,9 @@ local function leave_all(segment)
 end
 
 -- What was taken and not held, by somebody who is gone.
-local function restore(segment)
+local function restore(_, segment)
   local items = {}
-  for i = 3, #segment do
+  for i = 2, #segment do
     items[#items + 1] = argument()
     items[#items + 1] = segment[i]
     if segment[i] ~= '' then begin_lane(segment[i]) end
@@ -184,7 +209,7 @@ local function return_all(places)
     local first, index = places[i], places[i + 1]
     if bundles[first] == nil then
       local bundle = call('HGET', held, first)
-      bundles[first] = bundle and unpack_(bundle) or false
+      bundles[first] = bundle and untie(bundle) or false
     end
     local bundle = bundles[first]
     if bundle then
@@ -196,13 +221,45 @@ local function return_all(places)
 end
 
 local function forget(finished, gone)
-  in_parts('HDEL', held, finished)
-  in_parts('HSET', held, gone)
+  if finished[1] then call('HDEL', held, unpack(finished)) end
+  if gone[1] then call('HSET', held, unpack(gone)) end
+end
+
+-- Lets the lanes of lane, id, lane, id… go on.
+local function finish_turns(pairs_)
+  for from = 1, #pairs_, 4000 do
+    local names, gone = {}, {}
+    local last = math.min(from + 3999, #pairs_)
+    for i = from, last, 2 do names[#names + 1] = pairs_[i] end
+    local found = call('HMGET', LANES, unpack(names))
+    local others = {}
+    for i, lane in ipairs(names) do
+      local id = pairs_[from + 2 * i - 1]
+      if found[i] == id then
+        gone[#gone + 1] = lane
+      elseif found[i] then
+        others[#others + 1] = id .. lane
+      end
+    end
+    if gone[1] then call('HDEL', LANES, unpack(gone)) end
+    for _, turn in ipairs(others) do release(turn) end
+  end
 end
 
 -- Taking -------------------------------------------------------------------------------------
 
 local taken, size, count, kept, released = {}, 0, 0, {}, {}
+local next_place = request[PLACE]
+
+-- Takes the messages of an opened bundle, up to `left`; returns how many, and puts the rest back.
+local function take_items(key, items, left)
+  local n = #items
+  if not is_notice(items[1]) and n > 2 * left then
+    call('LPUSH', key, tie({unpack(items, 2 * left + 1, n)}))
+    items = {unpack(items, 1, 2 * left)}
+  end
+  return tie(items)
+end
 
 local function take_from(name, limit)
   local key = P .. 'm:' .. name
@@ -212,26 +269,26 @@ local function take_from(name, limit)
     local bundle = call('LPOP', key)
     if not bundle then break end
     record = record or channel(name)
-    local items = without_expired(record, unpack_(bundle))
-    if items then
-      local n = #items
-      if is_notice(items[1]) then
-        taken[#taken + 1] = items[1]
-      else
-        if n > 2 * left then
-          call('LPUSH', key, pack({unpack(items, 2 * left + 1, n)}))
-          n = 2 * left
-        end
-        left = left - n / 2
-        record.pending = record.pending - n / 2
-        for i = 1, n, 2 do
-          taken[#taken + 1] = items[i]
-          size = size + #items[i]
-          if keeps then
-            kept[#kept + 1] = items[i]
-            kept[#kept + 1] = items[i + 1]
-          elseif items[i + 1] ~= '' then
-            released[#released + 1] = items[i + 1]
+    local notice, number, expires, length = struct.unpack(HEAD, bundle)
+    if expires <= now or (notice == 0 and number > left) then
+      local items = without_expired(record, untie(bundle))
+      bundle = items and take_items(key, items, left)
+      if bundle then notice, number, expires, length = struct.unpack(HEAD, bundle) end
+    end
+    if bundle then
+      taken[#taken + 1] = bundle:sub(HEAD_SIZE + length + 1)
+      size = size + #bundle
+      if notice == 0 then
+        left = left - number
+        record.pending = record.pending - number
+        if keeps then
+          kept[#kept + 1] = next_place
+          kept[#kept + 1] = bundle
+          next_place = next_place + number
+        elseif request[LANED] then
+          local items = unpack_(bundle:sub(HEAD_SIZE + 1, HEAD_SIZE + length))
+          for i = 2, #items, 2 do
+            if items[i] ~= '' then released[#released + 1] = items[i] end
           end
         end
       end
@@ -282,13 +339,12 @@ local function take(names, limit)
 end
 
 local function keep()
-  local place = request[PLACE]
   if kept[1] then
     if request[REACH] > 0 then
-      call('HSET', held, place, pack(kept), 'b', place + request[REACH] - 1)
-    else
-      call('HSET', held, place, pack(kept))
+      kept[#kept + 1] = 'b'
+      kept[#kept + 1] = request[PLACE] + request[REACH] - 1
     end
+    call('HSET', held, unpack(kept))
   end
   for _, turn in ipairs(released) do release(turn) end
 end
@@ -330,23 +386,12 @@ end
 
 -- The whole ----------------------------------------------------------------------------------
 
-local names = {}
-for _, segment in ipairs(request[SEGMENTS]) do
-  if segment[1] == 0 then
-    for i = 5, #segment, 2 do
-      if segment[i] ~= '' then names[#names + 1] = segment[i]:sub(17) end
-    end
-  end
-end
-for _, turn in ipairs(request[DONE]) do names[#names + 1] = turn:sub(17) end
-load_lanes(names)
-
-for _, segment in ipairs(request[SEGMENTS]) do operations[segment[1]](segment) end
+for number, segment in ipairs(request[SEGMENTS]) do operations[segment[1]](number, segment) end
 if request[RETURNED][1] then return_all(request[RETURNED]) end
 if refused[1] then
   forget(request[RETURNED_FINISHED], request[RETURNED_GONE])
 else
-  for _, turn in ipairs(request[DONE]) do release(turn) end
+  if request[DONE][1] then finish_turns(request[DONE]) end
   forget(request[FINISHED], request[GONE])
 end
 local due = 0
@@ -361,12 +406,14 @@ if request[CHANNELS][1] then
 end
 finish()
 
-local reply = {
-  taken[1] and '\220' .. struct.pack('>H', #taken) .. table.concat(taken) or '',
-  refused[1] and pack(refused) or '',
-  tostring(due),
-}
+local refusals = refused[1] and pack(refused) or ''
+due = tostring(due)
 if taken[1] or request[SEGMENTS][1] or request[DONE][1] or request[RETURNED][1] then
-  call('SET', P .. 'x:' .. receiver, pack({request[NUMBER], reply}), 'EX', 60)
+  local places = {}
+  for i = 1, #kept, 2 do
+    if kept[i] ~= 'b' then places[#places + 1] = kept[i] end
+  end
+  local loose = places[1] and {} or taken
+  call('SET', P .. 'x:' .. receiver, pack({request[NUMBER], refusals, due, loose, places}), 'EX', 60)
 end
-return reply
+return {taken, refusals, due}

@@ -6,7 +6,7 @@
 
 local key = P .. 'm:' .. ARGV[1]
 for index = 0, call('LLEN', key) - 1 do
-  local items = unpack_(call('LINDEX', key, index))
+  local items = untie(call('LINDEX', key, index))
   for i = 1, #items, 2 do
     if expires_of(items[i]) > now then return items[i] end
   end

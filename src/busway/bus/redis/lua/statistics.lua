@@ -41,7 +41,7 @@ for _, address in ipairs(addresses) do
     count(call('HGETALL', P .. 'c:' .. address))
     local bundle = call('LINDEX', P .. 'm:' .. address, 0)
     if bundle then
-      local first = unpack_(bundle)[1]
+      local first = untie(bundle)[1]
       if not is_notice(first) then look(address, first) end
     end
   end
