@@ -37,14 +37,16 @@ class Held:
         """The highest place that was begun; places count from 1."""
         self.next = 1
         """The place of the next message that is taken."""
+        self.counts: dict[int, int] = {}
+        """How many messages are held of each shard."""
         self._bundles: dict[int, Bundle] = {}
 
-    def take(self, shard: int, count: int) -> None:
-        """Add `count` messages that were taken off `shard`."""
-        first = self.next
+    def take(self, shard: int, first: int, count: int) -> None:
+        """Add `count` messages that were taken off `shard`, at places from `first`."""
         bundle = Bundle(shard, first, count, set())
         self._bundles.update(dict.fromkeys(range(first, first + count), bundle))
-        self.next = first + count
+        self.next = max(self.next, first + count)
+        self.counts[shard] = self.counts.get(shard, 0) + count
 
     def find(self, delivery: Delivery) -> Bundle | None:
         """Return the bundle of a delivery that is held, or None."""
@@ -86,7 +88,9 @@ class Held:
             for place in places:
                 bundle = self._bundles.pop(place)
                 bundle.gone.add(place)
+                self.counts[bundle.shard] -= 1
 
     def clear(self) -> None:
         """Hold nothing any more: it was lost, or given to others."""
         self._bundles.clear()
+        self.counts.clear()

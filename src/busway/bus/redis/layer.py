@@ -38,7 +38,7 @@ class RedisChannelLayer(ChannelLayer):
 
     def __init__(
         self,
-        url: str = "redis://localhost:6379/0",
+        url: str | Sequence[str] = "redis://localhost:6379/0",
         *,
         prefix: str = "busway",
         connection_kwargs: dict[str, Any] | None = None,
@@ -57,7 +57,7 @@ class RedisChannelLayer(ChannelLayer):
         super().__init__(**options)
         self.process = names.random_part()
         """This process's name on the bus."""
-        servers = [Server(url, connection_kwargs or {})]
+        servers = [Server(one, connection_kwargs or {}) for one in ([url] if isinstance(url, str) else url)]
         self.shards: list[Shard] = make_shards(servers, prefix)
         self.plans = Plans(self.policies)
         self.groups = LocalGroups()
@@ -103,13 +103,11 @@ class RedisChannelLayer(ChannelLayer):
 
     def pack(self, operations: Sequence[Operation]) -> Sequence[wire.Batch | None]:
         """Return operations made ready for each shard. Raises `UsageError`."""
-        shards = len(self.shards)
-        return self._packer.pack(
-            operations,
-            self.now(),
-            shards,
-            lambda address, lane: shard_of(address, lane, shards),
-        )
+        return self._packer.pack(operations, self.now(), len(self.shards), self.shard_of)
+
+    def shard_of(self, address: str, lane: str) -> int:
+        """Return the number of the shard that has the messages of an address and lane."""
+        return shard_of(address, lane, len(self.shards))
 
     def link(self, shard: Shard) -> Link:
         """Return a new connection to a shard's server."""

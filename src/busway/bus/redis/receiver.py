@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -79,6 +79,8 @@ class _Seat:
         self.subscription = ""
         """The subscription that the receiver is registered with, or empty."""
         self.channels: Sequence[str] = ()
+        self.marked = 0
+        """Up to which place the shard counts messages as begun."""
         self.due = 0.0
         """When the shard's next delayed message is due: seconds since the epoch, or 0."""
 
@@ -110,14 +112,14 @@ class RedisReceiver(Receiver):
         self._channels: tuple[str, ...] = ()
         self._given: Sequence[str] = ()
         self._subscription = ""
+        self._sources: Collection[int] = ()
+        """Numbers of the shards that the channels may be on."""
         self._loose: dict[int, Sequence[bytes]] = {}
         """What the last exchange took off each shard, and is not held."""
         self._void = 0
         """Group messages to nobody among what came last."""
         self._passing = self._laned = False
         """Whether none of the channels is normal, whether any has lanes."""
-        self._marked = 0
-        """Up to which place the shards count messages as begun."""
         self._reach = 1
         """Messages that a mark takes along."""
         self._quick = 0
@@ -237,34 +239,174 @@ class RedisReceiver(Receiver):
             self._given = channels if isinstance(channels, tuple) else ()
         if limit:
             layer.live()
+        if limit and hold:
+            self._measure(len(done))
         asked = _Request(operations, returned, done, limit, wake_below, hold, bool(channels))
-        return (yield from self._single(asked, batches))
+        seats = self._seats
+        if len(seats) > 1:
+            seats = self._concerned(asked, batches)
+            if len(seats) > 1:
+                return (yield from self._several(asked, batches))
+        seat = seats[0]
+        return (yield from self._single(seat, asked, batches[seat.shard.number] if batches else None))
 
-    def _single(self, asked: _Request, batches: Sequence[wire.Batch | None]) -> _Steps:
+    def _concerned(self, asked: _Request, batches: Sequence[wire.Batch | None]) -> list["_Seat"]:
+        """Return the seats that an exchange has something to do at; at least one."""
+        numbers = {number for number, batch in enumerate(batches) if batch is not None}
+        numbers.update(map(self._home, chain(asked.done, asked.returned)))
+        if asked.listening:
+            numbers.update(self._sources)
+            numbers.update(seat.shard.number for seat in self._seats if seat.subscription)
+        return [self._seats[number] for number in sorted(numbers)] or self._seats[:1]
+
+    def _home(self, delivery: Delivery) -> int:
+        """Return the number of the shard that a delivery came from."""
+        bundle = self._held.find(delivery)
+        if bundle is not None:
+            return bundle.shard
+        return self._layer.shard_of(names.address(delivery.channel), delivery.lane)
+
+    def _several(self, asked: _Request, batches: Sequence[wire.Batch | None]) -> _Steps:
+        """Do an exchange with several shards: first the operations, then, all at once, the rest."""
+        refused: list[Refusal] = []
+        calls = []
+        nothing = asked._replace(returned=(), done=(), limit=0, listening=False)
+        for seat in self._seats:
+            number = seat.shard.number
+            returned = [each for each in asked.returned if self._home(each) == number]
+            batch = batches[number] if batches else None
+            if batch is not None or returned:
+                part = nothing._replace(returned=returned)
+                calls.append((part, batch, self._call(seat, part, batch)))
+        if calls:
+            replies = yield [call for *_, call in calls]
+            for (part, batch, call), reply in zip(calls, replies, strict=True):
+                refused += self._refusals(part, batch, reply)
+                if not isinstance(reply, ServerError):
+                    self._settle(call, part, reply, was_refused=False)
+            refused.sort(key=lambda refusal: refusal.index)
+        if refused:
+            asked = asked._replace(done=())
+        deliveries = yield from self._take_all(asked._replace(operations=(), returned=()))
+        return Outcome(deliveries, refused)
+
+    def _take_all(
+        self, asked: _Request
+    ) -> Generator[Sequence[_Call], Sequence[Any], list[Delivery]]:
+        """Finish what is done, and take from all shards; register with them to sleep.
+
+        Shards are asked for equal shares, then those that gave all of it for what is missing. Only
+        when there is too little the receiver is registered: else it could be woken for a message
+        while it is at work, and another sleeps.
+        """
+        done: dict[int, list[Delivery]] = {}
+        for delivery in asked.done:
+            done.setdefault(self._home(delivery), []).append(delivery)
+        sources = set(self._sources) if asked.listening else set()
+        elsewhere = [s for s in self._seats if s.subscription and s.shard.number not in sources]
+        deliveries: list[Delivery] = []
+        left, first = asked.limit, True
+        open_ = [self._seats[number] for number in sorted(sources)]
+        while first or (left and open_):
+            shares = _shares(left, open_, self._turn)
+            parts: list[tuple[_Seat, _Request]] = []
+            for seat in self._seats if first else open_:
+                mine = done.pop(seat.shard.number, []) if first else []
+                share = shares.get(seat.shard.number, 0)
+                turns_away = first and asked.listening and (seat in elsewhere or not asked.limit)
+                if mine or share or turns_away:
+                    listens = bool(share) or turns_away
+                    parts.append(
+                        (seat, asked._replace(done=mine, limit=share, listening=listens, wake_below=0))
+                    )
+            taken = yield from self._take_round(parts)
+            deliveries += chain.from_iterable(found for found, _ in taken.values())
+            left = asked.limit - len(deliveries)
+            open_ = [
+                seat
+                for seat in open_
+                if taken.get(seat.shard.number, ((), 0))[1] == shares.get(seat.shard.number, 0)
+            ]
+            first = False
+        if asked.limit and len(deliveries) < asked.wake_below:
+            seats = [self._seats[number] for number in sorted(sources)]
+            deliveries += yield from self._lie_down(asked, seats, len(deliveries))
+        return deliveries
+
+    def _lie_down(
+        self, asked: _Request, seats: Sequence["_Seat"], count: int
+    ) -> Generator[Sequence[_Call], Sequence[Any], list[Delivery]]:
+        """Register with `seats`, and take what has come meanwhile; `count` were taken before."""
+        deliveries: list[Delivery] = []
+        asked = asked._replace(done=())
+        for seat in seats:
+            left = asked.limit - count - len(deliveries)
+            wake_below = asked.wake_below - count - len(deliveries)
+            if wake_below <= 0:
+                break
+            part = asked._replace(limit=left, wake_below=wake_below)
+            taken = yield from self._take_round([(seat, part)], sleeps=True)
+            deliveries += taken[seat.shard.number][0]
+        if count + len(deliveries) >= asked.wake_below:
+            away = asked._replace(limit=0, wake_below=0)
+            yield from self._take_round([(seat, away) for seat in seats if seat.subscription])
+        return deliveries
+
+    def _take_round(
+        self, parts: Sequence[tuple["_Seat", _Request]], *, sleeps: bool = False
+    ) -> Generator[Sequence[_Call], Sequence[Any], dict[int, tuple[list[Delivery], int]]]:
+        """Do exchanges at the same time; returns what each gave, and how many it counts as."""
+        calls = []
+        place = self._held.next
+        for seat, part in parts:
+            call = self._call(seat, part, None)
+            call.request.place = place
+            call.request.sleeps = sleeps
+            place += part.limit
+            calls.append(call)
+        if not calls:
+            return {}
+        replies = yield calls
+        found = {}
+        for (seat, part), call, reply in zip(parts, calls, replies, strict=True):
+            if isinstance(reply, ServerError):
+                raise LayerUnavailable(_advice(reply))
+            deliveries = self._settle(call, part, reply, was_refused=False)
+            found[seat.shard.number] = (deliveries, len(deliveries) + self._void)
+        return found
+
+    def _refusals(
+        self, asked: _Request, batch: wire.Batch | None, reply: Any
+    ) -> Sequence[Refusal]:
+        """Return what a shard refused."""
+        if isinstance(reply, ServerError):
+            if not str(reply).startswith("OOM") or batch is None:
+                raise LayerUnavailable(_advice(reply))
+            indexes = {index for places in batch.places for index in places}
+            return [each for each in _out_of_memory(asked.operations) if each.index in indexes]
+        if reply[1] and batch is not None:
+            return wire.refusals(reply[1], batch, asked.operations, self._layer.plans)
+        return ()
+
+    def _single(self, seat: "_Seat", asked: _Request, batch: wire.Batch | None) -> _Steps:
         """Do an exchange with one shard."""
-        seat = self._seats[0]
-        batch = batches[0] if batches else None
         call = self._call(seat, asked, batch)
         refused: list[Refusal] = []
-        while True:
+        (reply,) = yield (call,)
+        refused += self._refusals(asked, batch, reply)
+        if isinstance(reply, ServerError):
+            # What would add to a full server is refused, the rest is done.
+            asked = asked._replace(operations=(), done=())
+            call = self._call(seat, asked, None)
             (reply,) = yield (call,)
             if isinstance(reply, ServerError):
-                if not str(reply).startswith("OOM") or batch is None:
-                    raise LayerUnavailable(_advice(reply))
-                refused += _out_of_memory(asked.operations)
-                batch = None
-                asked = asked._replace(operations=(), done=())
-                call = self._call(seat, asked, None)
-                continue
-            break
-        if reply[1] and batch is not None:
-            refused += wire.refusals(reply[1], batch, asked.operations, self._layer.plans)
+                raise LayerUnavailable(_advice(reply))
         deliveries = self._settle(call, asked, reply, was_refused=bool(refused))
         left = asked.limit - len(deliveries)
         if reply[0] and left and self._void:
             # Group messages to nobody took the place of messages that may still wait.
             more = yield from self._single(
-                asked._replace(operations=(), returned=(), done=(), limit=left), ()
+                seat, asked._replace(operations=(), returned=(), done=(), limit=left), None
             )
             deliveries += more.deliveries
         return Outcome(deliveries, refused)
@@ -304,9 +446,8 @@ class RedisReceiver(Receiver):
                 request.earlier_channels = seat.channels
             request.subscription = self._subscription
             request.place = held.next
-            if asked.limit and asked.hold:
-                self._measure(len(asked.done))
-                request.reach = self._reach if self._reach > 1 else 0
+            if self._reach > 1 and asked.hold:
+                request.reach = self._reach
             request.laned = self._laned
             self._turn += asked.limit > 0
             request.turn = self._turn
@@ -322,6 +463,7 @@ class RedisReceiver(Receiver):
         if asked.done or asked.returned:
             gone = asked.returned if was_refused else chain(asked.done, asked.returned)
             self._held.remove(self._held.touch(gone))
+        self._void = 0
         deliveries = self._deliver(seat, reply[0], request) if reply[0] else []
         if reply[0] and (not request.hold or self._passing):
             self._loose[seat.shard.number] = reply[0]
@@ -329,7 +471,7 @@ class RedisReceiver(Receiver):
             seat.due = float(reply[2])
         if asked.listening:
             taken = len(deliveries) + self._void
-            wanted = asked.limit > 0 and taken < asked.wake_below
+            wanted = request.sleeps or (asked.limit > 0 and taken < asked.wake_below)
             seat.subscription = self._subscription if wanted else ""
             seat.channels = self._channels
         return deliveries
@@ -338,15 +480,14 @@ class RedisReceiver(Receiver):
         self, seat: _Seat, bundles: Sequence[bytes], request: wire.Request
     ) -> list[Delivery]:
         deliveries = []
-        held, reach = self._held, request.reach
-        place = held.next
-        self._void = 0
+        held = self._held
+        place = request.place
         for bundle in bundles:
             envelopes = wire.envelopes(bundle)
             source = envelopes[0].channel
             is_held = request.hold and "!" not in source and "?" not in source
             if is_held:
-                held.take(seat.shard.number, len(envelopes))
+                held.take(seat.shard.number, place, len(envelopes))
             for envelope in envelopes:
                 members: tuple[str, ...] = ()
                 if envelope.kind:
@@ -367,8 +508,8 @@ class RedisReceiver(Receiver):
                     )
                 )
                 place += is_held
-        if reach and place > request.place:
-            self._marked = request.place + reach - 1
+        if request.reach and place > request.place:
+            seat.marked = request.place + request.reach - 1
         return deliveries
 
     def _note(self, envelope: Envelope) -> tuple[str, ...]:
@@ -391,8 +532,12 @@ class RedisReceiver(Receiver):
         self._channels = channels
         self._subscription = records.subscription_name(channels)
         self._passing = all("!" in name or "?" in name for name in channels)
-        policies = self._layer.policies
-        self._laned = any(policies.find(name)[1].ordering is not None for name in channels)
+        layer = self._layer
+        ordered = [layer.policies.find(name)[1].ordering is not None for name in channels]
+        self._laned = any(ordered)
+        self._sources = (
+            range(len(layer.shards)) if self._laned else {layer.shard_of(n, "") for n in channels}
+        )
 
     def _check_returned(self, returned: Sequence[Delivery]) -> None:
         for delivery in returned:
@@ -509,25 +654,27 @@ class RedisReceiver(Receiver):
         if place <= self._held.begun:
             return True
         is_late = not self._layer.is_surely_alive()
-        if place > self._marked or is_late:
-            bundle = self._held.find(delivery)
-            if bundle is None:
-                return False
-            self._marked = max(self._marked, place + self._reach - 1)
-            seat = self._seats[bundle.shard]
-            if is_late and not self._still_has(seat, bundle.first):
-                self._held.clear()
-                return False
-            if not is_late:
+        if is_late and not self._still_has(delivery):
+            self._held.clear()
+            return False
+        for seat in self._seats:
+            if place > seat.marked and self._held.counts.get(seat.shard.number):
+                seat.marked = place + self._reach - 1
                 key = seat.shard.key + b"h:" + self.name.encode()
                 with suppress(LayerUnavailable):
-                    seat.link.post(b"HSET", key, b"b", self._marked)
+                    seat.link.post(b"HSET", key, b"b", seat.marked)
         self._held.begun = place
         return True
 
-    def _still_has(self, seat: _Seat, first: int) -> bool:
+    def _still_has(self, delivery: Delivery) -> bool:
         """Mark what is begun, if nobody has got it meanwhile. It blocks until that is known."""
-        arguments = (self.name.encode(), str(first).encode(), str(self._marked).encode())
+        bundle = self._held.find(delivery)
+        if bundle is None:
+            return False
+        seat = self._seats[bundle.shard]
+        seat.marked = max(seat.marked, delivery.place)
+        marked = str(seat.marked).encode()
+        arguments = (self.name.encode(), str(bundle.first).encode(), marked)
         deadline = time.monotonic() + 10 * PERSISTENCE
         while time.monotonic() < deadline:
             try:
@@ -612,6 +759,17 @@ class RedisReceiver(Receiver):
         for seat in self._seats:
             seat.link.close()
         self._bell.close()
+
+
+def _shares(limit: int, seats: Sequence[_Seat], turn: int) -> dict[int, int]:
+    """Return how many messages to take from each seat, by the numbers of their shards."""
+    if not seats:
+        return {}
+    each, rest = divmod(limit, len(seats))
+    return {
+        seat.shard.number: each + ((place + turn) % len(seats) < rest)
+        for place, seat in enumerate(seats)
+    }
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:

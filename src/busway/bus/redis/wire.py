@@ -70,6 +70,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     """Messages of what it takes that count as begun at once."""
     laned: bool = False
     turn: int = 0
+    sleeps: bool = False
+    """Whether it is to be registered whatever it takes."""
 
     def encode(self) -> bytes:
         """Return it as bytes."""

@@ -12,8 +12,8 @@
 
 local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, RETURNED_FINISHED,
   RETURNED_GONE, RETURNED, CHANNELS, LIMIT, WAKE_BELOW, HOLD, EARLIER, EARLIER_CHANNELS,
-  SUBSCRIPTION, PLACE, REACH, LANED, TURN = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
-  17, 18, 19, 20, 21, 22, 23
+  SUBSCRIPTION, PLACE, REACH, LANED, TURN, SLEEPS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+  17, 18, 19, 20, 21, 22, 23, 24
 local MAX_SIZE = 4 * 1024 * 1024
 local MAX_PROMOTED = 500
 local ALIVE = 6  -- seconds for which a process counts as alive after it was heard of
@@ -402,7 +402,8 @@ if request[LIMIT] > 0 then
 end
 if request[CHANNELS][1] then
   local looked = count < request[LIMIT] and (request[HOLD] or not request[LANED])
-  register(request[LIMIT] > 0 and count < request[WAKE_BELOW], looked)
+  local wanted = request[LIMIT] > 0 and count < request[WAKE_BELOW]
+  register(wanted or request[SLEEPS], looked)
 end
 finish()
 
