@@ -398,9 +398,15 @@ class ChannelLayer(ABC):
         """
         receiver = self._borrow()
         try:
-            return receiver.exchange(operations, (), channels, limit, hold=False)
-        finally:
+            outcome = receiver.exchange(operations, (), channels, limit, hold=False)
+        except BusError:
+            receiver.close()  # it may not know what was done
+            raise
+        except BaseException:
             self._lay_by(receiver)
+            raise
+        self._lay_by(receiver)
+        return outcome
 
     # -- the same, for async code -------------------------------------------------------
 
@@ -457,9 +463,15 @@ class ChannelLayer(ABC):
         """Do `exchange` from async code."""
         receiver = self._borrow()
         try:
-            return await receiver.aexchange(operations, (), channels, limit, hold=False)
-        finally:
+            outcome = await receiver.aexchange(operations, (), channels, limit, hold=False)
+        except BusError:
+            receiver.close()
+            raise
+        except BaseException:
             self._lay_by(receiver)
+            raise
+        self._lay_by(receiver)
+        return outcome
 
     async def apeek(self, channel: str) -> dict[str, Any] | None:
         """Do `peek` from async code."""

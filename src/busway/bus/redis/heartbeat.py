@@ -19,7 +19,8 @@ class Heartbeat:
     def __init__(self, beat: Callable[[], None]) -> None:
         """Call `beat`, which raises nothing; it begins with `start`."""
         self._beat = beat
-        self._stopped = threading.Event()
+        self._woken = threading.Event()
+        self._is_stopped = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -28,12 +29,20 @@ class Heartbeat:
             self._thread = threading.Thread(target=self._run, name="busway-heartbeat", daemon=True)
             self._thread.start()
 
+    def hurry(self) -> None:
+        """Beat now."""
+        self._woken.set()
+
     def stop(self) -> None:
         """End, and wait until it has ended."""
-        self._stopped.set()
+        self._is_stopped = True
+        self._woken.set()
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopped.wait(INTERVAL):
-            self._beat()
+        while not self._is_stopped:
+            self._woken.wait(INTERVAL)
+            self._woken.clear()
+            if not self._is_stopped:
+                self._beat()

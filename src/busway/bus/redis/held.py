@@ -90,6 +90,14 @@ class Held:
                 bundle.gone.add(place)
                 self.counts[bundle.shard] -= 1
 
+    def lose(self, shard: int) -> int:
+        """Forget what was taken off a shard, which lost its data; returns how many messages."""
+        lost = [place for place, bundle in self._bundles.items() if bundle.shard == shard]
+        for place in lost:
+            del self._bundles[place]
+        self.counts.pop(shard, None)
+        return len(lost)
+
     def clear(self) -> None:
         """Hold nothing any more: it was lost, or given to others."""
         self._bundles.clear()

@@ -14,7 +14,7 @@ from busway.bus import names
 from busway.bus.codec import Ids, decode_message
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
-from busway.bus.layer import ChannelLayer, Operation, Receiver, Statistics
+from busway.bus.layer import ChannelLayer, GroupAdd, Operation, Receiver, Statistics
 from busway.bus.plans import Plans
 from busway.bus.redis import wire
 from busway.bus.redis.connections import CONNECTION_OPTIONS, Link, Server, ServerError
@@ -25,6 +25,8 @@ from busway.bus.redis.shards import Shard, make_shards, shard_of
 from busway.bus.urls import LAYER_OPTIONS, query_options
 
 logger = logging.getLogger("busway.bus")
+
+_MEMBERS_AT_ONCE = 500
 
 _SAME_CLOCK = 0.001
 """Seconds that clocks may differ and count as one."""
@@ -67,6 +69,8 @@ class RedisChannelLayer(ChannelLayer):
         )
         self._offset = 0.0
         """Seconds that the servers' clock is ahead of ours."""
+        self._is_new = False
+        """Whether a server has lost its data, and the members of groups are to be added again."""
         self._epochs: dict[bytes, bytes] = {}
         self._numbers = count()
         self._begin()
@@ -96,6 +100,10 @@ class RedisChannelLayer(ChannelLayer):
         return self._closed
 
     # -- for its receivers --------------------------------------------------------------
+
+    def epoch(self, shard: Shard) -> bytes:
+        """Return the mark of a shard's data; empty while it is not known."""
+        return self._epochs.get(shard.key, b"")
 
     def now(self) -> float:
         """Return the time by the servers' clock: seconds since the epoch."""
@@ -129,7 +137,16 @@ class RedisChannelLayer(ChannelLayer):
             script("hello"), shard.key, names.random_part().encode()
         )
         after = time.time()
-        self._epochs.setdefault(shard.key, epoch)
+        known = self._epochs.setdefault(shard.key, epoch)
+        if known != epoch:
+            self._epochs[shard.key] = epoch
+            self._is_new = True
+            self._heart.hurry()
+            logger.warning(
+                "%s has lost its data; messages that waited there are gone, group members of "
+                "this process are added again",
+                shard.server.name,
+            )
         offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
         self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
 
@@ -147,7 +164,21 @@ class RedisChannelLayer(ChannelLayer):
             lived = lived and bool(lives)
         if not lived:
             self.life += 1  # receivers make themselves known again
+        if self._is_new:
+            self._is_new = False
+            self._add_members_again()
         self._alive_until = start + ALIVE
+
+    def _add_members_again(self) -> None:
+        """Restore the memberships of this process's channels, which a server has lost."""
+        operations = [GroupAdd(group, channel) for group, channel in self.groups.all()]
+        for first in range(0, len(operations), _MEMBERS_AT_ONCE):
+            try:
+                self.exchange(operations[first : first + _MEMBERS_AT_ONCE])
+            except BusError as error:
+                logger.debug("members are not added again yet: %s", error)
+                self._is_new = True
+                return
 
     # -- what a backend implements ------------------------------------------------------
 

@@ -58,12 +58,17 @@ class _Request(NamedTuple):
     listening: bool
 
 
+_NOTHING = _Request((), (), (), 0, 0, False, False)
+
+
 class _Call(msgspec.Struct, gc=False):
     """An exchange with one shard."""
 
     seat: "_Seat"
+    asked: _Request
+    batch: wire.Batch | None
     request: wire.Request
-    envelopes: Sequence[bytes]
+    arguments: Sequence[bytes]
 
 
 class _Seat:
@@ -74,6 +79,7 @@ class _Seat:
         self.link = layer.link(shard)
         self.number = 0
         """Requests made."""
+        self.epoch = layer.epoch(shard)
         self.life = 0
         """In which life of the layer's process the shard got to know the receiver; 0: in none."""
         self.subscription = ""
@@ -86,12 +92,12 @@ class _Seat:
 
     def send(self, call: _Call) -> None:
         """Send a request."""
-        arguments = (call.request.encode(), *call.envelopes)
+        arguments = (call.request.encode(), *call.arguments)
         self.link.send(_EXCHANGE, self.shard.key, *arguments)
 
     def run(self, call: _Call) -> Any:
         """Send a request and return the reply; the script may have been forgotten."""
-        return self.link.run(_EXCHANGE, self.shard.key, call.request.encode(), *call.envelopes)
+        return self.link.run(_EXCHANGE, self.shard.key, call.request.encode(), *call.arguments)
 
 
 _Steps = Generator[Sequence[_Call], Sequence[Any], Outcome]
@@ -114,6 +120,10 @@ class RedisReceiver(Receiver):
         self._subscription = ""
         self._sources: Collection[int] = ()
         """Numbers of the shards that the channels may be on."""
+        self._doubt: Sequence[_Call] = ()
+        """Calls whose replies were lost, with the connections and all attempts to ask again."""
+        self._spare: list[Delivery] = []
+        """What calls in doubt turned out to have taken."""
         self._loose: dict[int, Sequence[bytes]] = {}
         """What the last exchange took off each shard, and is not held."""
         self._void = 0
@@ -186,6 +196,7 @@ class RedisReceiver(Receiver):
         """Finish an exchange that nobody waits for any more; returns what it took."""
         try:
             replies += [self._receive(call) for call in calls[len(replies) :]]
+            self._doubt = ()
             while True:
                 replies = self._run(steps.send(replies))
         except StopIteration as end:
@@ -208,7 +219,7 @@ class RedisReceiver(Receiver):
                 data, turns = wire.loose(raw)
                 if data:
                     request.segments = [[6, *turns]]
-                    self._run((_Call(seat, request, data),))
+                    self._run([_Call(seat, _NOTHING, None, request, data)])
 
     def _steps(
         self,
@@ -223,6 +234,8 @@ class RedisReceiver(Receiver):
         """Yield calls to make at the same time, get their replies; returns the outcome."""
         layer = self._layer
         self._check_open()
+        if self._doubt:
+            return (yield from self._resume(operations, done, channels, limit, wake_below, hold=hold))
         if self._loose:
             self._loose = {}
         returned: list[Delivery] = []
@@ -239,16 +252,68 @@ class RedisReceiver(Receiver):
             self._given = channels if isinstance(channels, tuple) else ()
         if limit:
             layer.live()
-        if limit and hold:
-            self._measure(len(done))
+            if hold:
+                self._measure(len(done))
+            if self._spare:
+                return (yield from self._with_spare(operations, done, channels, limit))
         asked = _Request(operations, returned, done, limit, wake_below, hold, bool(channels))
         seats = self._seats
         if len(seats) > 1:
             seats = self._concerned(asked, batches)
             if len(seats) > 1:
                 return (yield from self._several(asked, batches))
-        seat = seats[0]
-        return (yield from self._single(seat, asked, batches[seat.shard.number] if batches else None))
+        batch = batches[seats[0].shard.number] if batches else None
+        return (yield from self._single(seats[0], asked, batch))
+
+    def _resume(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+        wake_below: int,
+        *,
+        hold: bool,
+    ) -> _Steps:
+        """Find out what became of the last exchange, then do this one.
+
+        What was not done is done by that. An operation that is given again, the same object, was
+        not lost and is not done twice.
+        """
+        calls, self._doubt = self._doubt, ()
+        for call in calls:
+            call.request.again = True
+        replies = yield calls
+        applied = {id(each) for call in calls for each in call.asked.operations}
+        for call, reply in zip(calls, replies, strict=True):
+            refused = self._refusals(call.asked, call.batch, reply)
+            applied -= {id(each.operation) for each in refused}
+            if not isinstance(reply, ServerError):
+                self._spare += self._settle(call, call.asked, reply, was_refused=bool(refused))
+        kept = [
+            (index, operation)
+            for index, operation in enumerate(operations)
+            if id(operation) not in applied
+            and not (isinstance(operation, Return) and not self._held.find(operation.delivery))
+        ]
+        left = [operation for _, operation in kept]
+        outcome = yield from self._steps(left, done, channels, limit, wake_below, hold=hold)
+        again = [
+            Refusal(kept[each.index][0], each.operation, each.error) for each in outcome.refused
+        ]
+        return Outcome(outcome.deliveries, again)
+
+    def _with_spare(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+    ) -> _Steps:
+        """Do an exchange that takes what a call in doubt had taken."""
+        spare, self._spare = self._spare[:limit], self._spare[limit:]
+        outcome = yield from self._steps(operations, done, channels, 0, 0, hold=True)
+        return Outcome(spare, outcome.refused)
 
     def _concerned(self, asked: _Request, batches: Sequence[wire.Batch | None]) -> list["_Seat"]:
         """Return the seats that an exchange has something to do at; at least one."""
@@ -413,6 +478,11 @@ class RedisReceiver(Receiver):
 
     def _call(self, seat: _Seat, asked: _Request, batch: wire.Batch | None) -> _Call:
         held = self._held
+        epoch = self._layer.epoch(seat.shard)
+        if seat.epoch != epoch:
+            if seat.epoch:
+                self._start_again(seat)
+            seat.epoch = epoch
         seat.number += 1
         request = wire.Request(self.name, seat.number)
         if seat.life != self._layer.life and asked.limit:
@@ -451,7 +521,8 @@ class RedisReceiver(Receiver):
             request.laned = self._laned
             self._turn += asked.limit > 0
             request.turn = self._turn
-        return _Call(seat, request, batch.arguments() if batch is not None else ())
+        arguments = batch.arguments() if batch is not None else ()
+        return _Call(seat, asked, batch, request, arguments)
 
     def _settle(
         self, call: _Call, asked: _Request, reply: Sequence[bytes], *, was_refused: bool
@@ -575,14 +646,16 @@ class RedisReceiver(Receiver):
         return seat.shard.key + b"bell:" + self.name.encode()
 
     def _run(self, calls: Sequence[_Call]) -> list[Any]:
-        sent = []
+        self._doubt = calls
+        self._send(calls)
+        replies = [self._receive(call) for call in calls]
+        self._doubt = ()
+        return replies
+
+    def _send(self, calls: Sequence[_Call]) -> None:
         for call in calls:
-            with suppress(LinkBroken):
+            with suppress(LinkBroken):  # noticed when the reply is to be received
                 call.seat.send(call)
-                sent.append(call)
-        return [
-            self._receive(call) if call in sent else self._insist(call) for call in calls
-        ]
 
     def _receive(self, call: _Call) -> Any:
         try:
@@ -594,9 +667,8 @@ class RedisReceiver(Receiver):
 
     async def _arun(self, calls: Sequence[_Call], replies: list[Any]) -> None:
         """Do a `_run` from async code; the replies so far are in `replies` when cancelled."""
-        for call in calls:
-            with suppress(LinkBroken):
-                call.seat.send(call)
+        self._doubt = calls
+        self._send(calls)
         for call in calls:
             try:
                 replies.append(await call.seat.link.areceive())
@@ -604,6 +676,7 @@ class RedisReceiver(Receiver):
                 replies.append(self._explain(call, error))
             except LinkBroken:
                 replies.append(await _in_thread(self._insist, call))
+        self._doubt = ()
 
     def _explain(self, call: _Call, error: ServerError) -> Any:
         if not str(error).startswith("NOSCRIPT"):
@@ -632,6 +705,16 @@ class RedisReceiver(Receiver):
             pause = min(2 * pause, 0.5)
 
     # -- waiting ------------------------------------------------------------------------
+
+    def _start_again(self, seat: _Seat) -> None:
+        """Take note that a shard has lost its data."""
+        seat.life = seat.marked = 0
+        seat.subscription = ""
+        lost = self._held.lose(seat.shard.number)
+        if lost:
+            with suppress(LayerUnavailable):
+                key = seat.shard.key + b"past"
+                seat.link.post(b"HINCRBY", key, b"dropped:server restarted", lost)
 
     def _measure(self, done: int) -> None:
         """See how quick the consumer of this receiver is, and so how far marks reach."""
