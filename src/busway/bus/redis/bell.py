@@ -124,4 +124,3 @@ class Bell:
         self._selector.close()
         self._own.close()
         self._ringing.close()
-

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any, Self
 
 from busway.bus import names
-from busway.bus.codec import Ids, decode_message
+from busway.bus.codec import Ids, decode_envelope, decode_message
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, GroupAdd, Operation, Receiver, Statistics
@@ -21,7 +21,9 @@ from busway.bus.redis.connections import CONNECTION_OPTIONS, Link, Server, Serve
 from busway.bus.redis.heartbeat import ALIVE, Heartbeat
 from busway.bus.redis.receiver import RedisReceiver
 from busway.bus.redis.scripts import script
-from busway.bus.redis.shards import Shard, make_shards, shard_of
+from busway.bus.redis.links import Links
+from busway.bus.redis.shards import Shard, shard_of
+from busway.bus.redis.urls import shards_of
 from busway.bus.urls import LAYER_OPTIONS, query_options
 
 logger = logging.getLogger("busway.bus")
@@ -43,14 +45,18 @@ class RedisChannelLayer(ChannelLayer):
         url: str | Sequence[str] = "redis://localhost:6379/0",
         *,
         prefix: str = "busway",
+        slots: int | None = None,
         connection_kwargs: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """Use the bus at `url`.
 
         Args:
-            url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py takes them.
+            url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py takes them; hosts with
+                commas between them, or a list of URLs, are shards. `redis+sentinel://` and
+                `redis+cluster://`: see `busway.bus.redis.urls`.
             prefix: what the names of all keys begin with; buses with different ones are apart.
+            slots: shards on a cluster; None: 16. All processes have to say the same.
             connection_kwargs: arguments of redis-py's connections, such as `ssl_ca_certs`.
             options: those of `ChannelLayer`.
 
@@ -59,13 +65,16 @@ class RedisChannelLayer(ChannelLayer):
         super().__init__(**options)
         self.process = names.random_part()
         """This process's name on the bus."""
-        servers = [Server(one, connection_kwargs or {}) for one in ([url] if isinstance(url, str) else url)]
-        self.shards: list[Shard] = make_shards(servers, prefix)
+        self.shards: list[Shard] = shards_of(url, prefix, slots, dict(connection_kwargs or {}))
         self.plans = Plans(self.policies)
         self.groups = LocalGroups()
         ordering = {policy.ordering for policy in self.policies.all()} - {None}
         self._packer = wire.Packer(
-            self.plans, ordering, self.message_size, self.group_expiry, Ids().new  # type: ignore[arg-type]
+            self.plans,
+            ordering,
+            self.message_size,
+            self.group_expiry,
+            Ids().new,  # type: ignore[arg-type]
         )
         self._offset = 0.0
         """Seconds that the servers' clock is ahead of ours."""
@@ -79,20 +88,20 @@ class RedisChannelLayer(ChannelLayer):
     @classmethod
     def from_url(cls, url: str) -> Self:
         """Make a layer from `redis://HOST/DB?prefix=…&capacity=…`."""
-        options = query_options(url, LAYER_OPTIONS | {"prefix": str} | CONNECTION_OPTIONS)
+        options = query_options(url, LAYER_OPTIONS | {"prefix": str, "slots": int} | CONNECTION_OPTIONS)
         connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
         return cls(url.partition("?")[0], connection_kwargs=connection, **options)
 
     def _begin(self) -> None:
         """Make what belongs to this process alone."""
         self._lock = Lock()
-        self._links = [self.link(shard) for shard in self.shards]
+        self._links = Links(self.link)
         self.life = 1
         """Counts how often this process was thought dead, and came back."""
         self._alive_until = 0.0
         """Until when nobody thinks it dead, by `time.monotonic`; 0: nobody knows it yet."""
         self._heart = Heartbeat(self._beat)
-        self._heart_links = [self.link(shard) for shard in self.shards]
+        self._heart_links = Links(self.link)
 
     @property
     def is_closed(self) -> bool:
@@ -117,9 +126,9 @@ class RedisChannelLayer(ChannelLayer):
         """Return the number of the shard that has the messages of an address and lane."""
         return shard_of(address, lane, len(self.shards))
 
-    def link(self, shard: Shard) -> Link:
-        """Return a new connection to a shard's server."""
-        return Link(shard.server, lambda link: self._greet(link, shard))
+    def link(self, server: Server) -> Link:
+        """Return a new connection to a server."""
+        return Link(server, lambda link: self._greet(link, server))
 
     def live(self) -> None:
         """See to it that others know this process to be alive."""
@@ -131,12 +140,18 @@ class RedisChannelLayer(ChannelLayer):
         """Say whether nobody can think this process dead."""
         return time.monotonic() < self._alive_until
 
-    def _greet(self, link: Link, shard: Shard) -> None:
+    def _greet(self, link: Link, server: Server) -> None:
+        for shard in self.shards:
+            if shard.server is server:
+                self._get_to_know(link, shard)
+
+    def _get_to_know(self, link: Link, shard: Shard) -> None:
         before = time.time()
-        epoch, seconds, micros = link.run(
-            script("hello"), shard.key, names.random_part().encode()
-        )
+        mark = names.random_part().encode()
+        epoch, seconds, micros = link.run(script("hello"), shard.key, mark)
         after = time.time()
+        offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
+        self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
         known = self._epochs.setdefault(shard.key, epoch)
         if known != epoch:
             self._epochs[shard.key] = epoch
@@ -147,17 +162,15 @@ class RedisChannelLayer(ChannelLayer):
                 "this process are added again",
                 shard.server.name,
             )
-        offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
-        self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
 
     def _beat(self) -> None:
         """Tell every shard that this process is alive."""
         start = time.monotonic()
         arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
         lived = True
-        for shard, link in zip(self.shards, self._heart_links, strict=True):
+        for shard in self.shards:
             try:
-                _, lives = link.run(script("beat"), shard.key, *arguments)
+                _, lives = self._heart_links.run(script("beat"), shard, *arguments)
             except (BusError, ServerError) as error:
                 logger.debug("no heartbeat: %s", error)
                 return
@@ -194,10 +207,7 @@ class RedisChannelLayer(ChannelLayer):
             raise LayerClosed("channel layer")
         with self._lock:
             try:
-                return [
-                    link.run(script(name), shard.key, *arguments)
-                    for shard, link in zip(self.shards, self._links, strict=True)
-                ]
+                return [self._links.run(script(name), shard, *arguments) for shard in self.shards]
             except ServerError as error:
                 raise LayerUnavailable(str(error)) from error
 
@@ -214,7 +224,7 @@ class RedisChannelLayer(ChannelLayer):
         found = [raw for raw in self._ask("peek", channel.encode()) if raw]
         if not found:
             return None
-        return decode_message(wire.decode_envelope(found[0]).body)
+        return decode_message(decode_envelope(found[0]).body)
 
     def flush(self) -> None:
         """Drop every message, group and count. Receivers that wait go on waiting."""
@@ -233,17 +243,18 @@ class RedisChannelLayer(ChannelLayer):
             return
         super().close()
         self._heart.stop()
-        for shard, link in zip(self.shards, self._links, strict=True):
-            with suppress(BusError, ServerError):
-                if link.is_connected or self._epochs:
-                    link.run(script("leave"), shard.key, self.process.encode(), b"", b"", b"", b"")
-        for link in (*self._links, *self._heart_links):
-            link.close()
+        if self._epochs:
+            nothing = (b"", b"", b"", b"")
+            for shard in self.shards:
+                with suppress(BusError, ServerError):
+                    self._links.run(script("leave"), shard, self.process.encode(), *nothing)
+        self._links.close()
+        self._heart_links.close()
 
     def _after_fork(self) -> None:
         """Go on as a new process, which connects when it needs to."""
-        for link in (*self._links, *self._heart_links):
-            link.close()
+        self._links.close()
+        self._heart_links.close()
         self.process = names.random_part()
         self.groups = LocalGroups()
         self._begin()

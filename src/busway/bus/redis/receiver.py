@@ -16,8 +16,9 @@ from busway.bus.errors import BusError, ChannelFull, InvalidArgument, LayerClose
 from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return, Send
 from busway.bus.redis import wire
 from busway.bus.redis.bell import Bell
-from busway.bus.redis.connections import LinkBroken, ServerError
+from busway.bus.redis.connections import Link, LinkBroken, ServerError
 from busway.bus.redis.held import Held
+from busway.bus.redis.links import PERSISTENCE, Links, explain, is_passing, persist
 from busway.bus.redis.scripts import script
 from busway.bus.redis.shards import Shard
 
@@ -29,9 +30,6 @@ T = TypeVar("T")
 LOOK_INTERVAL = 5.0
 """Seconds after which a receiver looks without having been woken: a connection may have died and
 not said so."""
-
-PERSISTENCE = 2.0
-"""Seconds for which an exchange that was cut off is tried again."""
 
 QUICK = 0.0003
 """Seconds for a message in which a consumer counts as quick: telling the server of each that is
@@ -74,9 +72,9 @@ class _Call(msgspec.Struct, gc=False):
 class _Seat:
     """A receiver's place at one shard."""
 
-    def __init__(self, shard: Shard, layer: "RedisChannelLayer") -> None:
+    def __init__(self, shard: Shard, layer: "RedisChannelLayer", links: Links) -> None:
         self.shard = shard
-        self.link = layer.link(shard)
+        self._links = links
         self.number = 0
         """Requests made."""
         self.epoch = layer.epoch(shard)
@@ -89,6 +87,11 @@ class _Seat:
         """Up to which place the shard counts messages as begun."""
         self.due = 0.0
         """When the shard's next delayed message is due: seconds since the epoch, or 0."""
+
+    @property
+    def link(self) -> Link:
+        """The connection to the shard's server."""
+        return self._links.to(self.shard)
 
     def send(self, call: _Call) -> None:
         """Send a request."""
@@ -114,7 +117,8 @@ class RedisReceiver(Receiver):
         self._layer = layer
         self._bell = Bell()
         self._held = Held()
-        self._seats = [_Seat(shard, layer) for shard in layer.shards]
+        self._links = Links(layer.link)
+        self._seats = [_Seat(shard, layer, self._links) for shard in layer.shards]
         self._channels: tuple[str, ...] = ()
         self._given: Sequence[str] = ()
         self._subscription = ""
@@ -235,7 +239,9 @@ class RedisReceiver(Receiver):
         layer = self._layer
         self._check_open()
         if self._doubt:
-            return (yield from self._resume(operations, done, channels, limit, wake_below, hold=hold))
+            return (
+                yield from self._resume(operations, done, channels, limit, wake_below, hold=hold)
+            )
         if self._loose:
             self._loose = {}
         returned: list[Delivery] = []
@@ -382,7 +388,10 @@ class RedisReceiver(Receiver):
                 if mine or share or turns_away:
                     listens = bool(share) or turns_away
                     parts.append(
-                        (seat, asked._replace(done=mine, limit=share, listening=listens, wake_below=0))
+                        (
+                            seat,
+                            asked._replace(done=mine, limit=share, listening=listens, wake_below=0),
+                        )
                     )
             taken = yield from self._take_round(parts)
             deliveries += chain.from_iterable(found for found, _ in taken.values())
@@ -435,18 +444,16 @@ class RedisReceiver(Receiver):
         found = {}
         for (seat, part), call, reply in zip(parts, calls, replies, strict=True):
             if isinstance(reply, ServerError):
-                raise LayerUnavailable(_advice(reply))
+                raise LayerUnavailable(explain(reply))
             deliveries = self._settle(call, part, reply, was_refused=False)
             found[seat.shard.number] = (deliveries, len(deliveries) + self._void)
         return found
 
-    def _refusals(
-        self, asked: _Request, batch: wire.Batch | None, reply: Any
-    ) -> Sequence[Refusal]:
+    def _refusals(self, asked: _Request, batch: wire.Batch | None, reply: Any) -> Sequence[Refusal]:
         """Return what a shard refused."""
         if isinstance(reply, ServerError):
             if not str(reply).startswith("OOM") or batch is None:
-                raise LayerUnavailable(_advice(reply))
+                raise LayerUnavailable(explain(reply))
             indexes = {index for places in batch.places for index in places}
             return [each for each in _out_of_memory(asked.operations) if each.index in indexes]
         if reply[1] and batch is not None:
@@ -465,7 +472,7 @@ class RedisReceiver(Receiver):
             call = self._call(seat, asked, None)
             (reply,) = yield (call,)
             if isinstance(reply, ServerError):
-                raise LayerUnavailable(_advice(reply))
+                raise LayerUnavailable(explain(reply))
         deliveries = self._settle(call, asked, reply, was_refused=bool(refused))
         left = asked.limit - len(deliveries)
         if reply[0] and left and self._void:
@@ -679,30 +686,17 @@ class RedisReceiver(Receiver):
         self._doubt = ()
 
     def _explain(self, call: _Call, error: ServerError) -> Any:
-        if not str(error).startswith("NOSCRIPT"):
-            return error
-        try:
-            return call.seat.run(call)
-        except ServerError as other:
-            return other
-        except LinkBroken:
+        if str(error).startswith("NOSCRIPT") or is_passing(error):
             return self._insist(call)
+        return error
 
     def _insist(self, call: _Call) -> Any:
         """Ask again what may have been done or not, on new connections."""
         call.request.again = True
-        deadline = time.monotonic() + PERSISTENCE
-        pause = 0.02
-        while True:
-            try:
-                return call.seat.run(call)
-            except ServerError as error:
-                return error
-            except LayerUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(random.uniform(0, pause))  # noqa: S311
-            pause = min(2 * pause, 0.5)
+        try:
+            return persist(call.seat.shard, lambda: call.seat.run(call))
+        except ServerError as error:
+            return error
 
     # -- waiting ------------------------------------------------------------------------
 
@@ -839,8 +833,7 @@ class RedisReceiver(Receiver):
             seat.link.run(script("leave"), seat.shard.key, *arguments)
 
     def _release(self) -> None:
-        for seat in self._seats:
-            seat.link.close()
+        self._links.close()
         self._bell.close()
 
 
@@ -864,10 +857,6 @@ async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
         with suppress(Exception):
             await future
         raise
-
-
-def _advice(error: ServerError) -> str:
-    return str(error)
 
 
 def _out_of_memory(operations: Sequence[Operation]) -> list[Refusal]:

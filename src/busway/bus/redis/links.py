@@ -1,0 +1,88 @@
+"""The connections of one user of a bus: one to each server, made when it is needed."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from busway.bus.errors import LayerUnavailable
+from busway.bus.redis.connections import Link, Server, ServerError
+from busway.bus.redis.scripts import Script
+from busway.bus.redis.shards import Shard
+
+PERSISTENCE = 2.0
+"""Seconds for which something that was cut off is tried again."""
+
+_FIRST, _LONGEST = 0.02, 0.5
+
+_PASSING = ("ASK", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MOVED", "READONLY", "TRYAGAIN")
+"""Errors of a server that is not, or not yet, the one to ask. While a slot moves from node to node
+all that is asked there gets ASK: only when it has moved its data is whole again."""
+
+_ADVICE = {
+    "READONLY": "it is a replica: name the master, or use redis+sentinel://",
+    "LOADING": "it loads its data: wait",
+    "MOVED": "it is a node of a cluster: use redis+cluster://",
+    "CLUSTERDOWN": "see `redis-cli --cluster check`",
+    "NOPERM": "give the user the commands of scripts, the keys and the channels of the prefix",
+    "OOM": "raise `maxmemory`, or use a server of its own for the bus",
+    "MISCONF": "it cannot save its data: see its log",
+}
+
+
+def is_passing(error: ServerError) -> bool:
+    """Say whether an error ends by itself, and nothing was done."""
+    return str(error).startswith(_PASSING)
+
+
+def explain(error: ServerError) -> str:
+    """Return an error of a server, and what to do about it."""
+    text = str(error)
+    do = next((do for start, do in _ADVICE.items() if text.startswith(start)), "see its log")
+    return f"{text}; {do}"
+
+
+class Links:
+    """One connection to each server. Not thread-safe."""
+
+    def __init__(self, link: Callable[[Server], Link]) -> None:
+        """Make connections by `link`."""
+        self._link = link
+        self._links: dict[Server, Link] = {}
+
+    def to(self, shard: Shard) -> Link:
+        """Return the connection to a shard's server."""
+        server = shard.server
+        found = self._links.get(server)
+        if found is None:
+            found = self._links[server] = self._link(server)
+        return found
+
+    def run(self, script: Script, shard: Shard, *arguments: bytes) -> Any:
+        """Run a script that may be run twice. Raises as `Link.run` does."""
+        return persist(shard, lambda: self.to(shard).run(script, shard.key, *arguments))
+
+    def close(self) -> None:
+        """Close all; what is used again is connected again."""
+        for link in self._links.values():
+            link.close()
+
+
+def persist(shard: Shard, ask: Callable[[], Any]) -> Any:
+    """Ask a shard again and again, with pauses, while it is on its way to another server."""
+    deadline = time.monotonic() + PERSISTENCE
+    ceiling = _FIRST
+    while True:
+        try:
+            return ask()
+        except ServerError as error:
+            if not is_passing(error):
+                raise
+            if time.monotonic() > deadline:
+                raise LayerUnavailable(explain(error)) from error
+        except LayerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0, ceiling))  # noqa: S311
+        ceiling = min(2 * ceiling, _LONGEST)
+        shard.look_again()

@@ -1,0 +1,61 @@
+"""A cluster of six nodes keeps the contract, and moves under the feet of those who use it."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+import redis
+from bus.redis.servers import RedisServer
+
+from busway.bus.conformance import Factory, Suite
+from busway.bus.conformance.harness import eventually
+from busway.bus.errors import BusError
+from busway.bus.redis import RedisChannelLayer
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    """Return the ports of a cluster's nodes."""
+    servers, ports = [], []
+    try:
+        for _ in range(6):
+            port = free_port()
+            while port > 55000 or port in ports:
+                port = free_port()
+            folder = tmp_path_factory.mktemp("node")
+            options = ["--port", str(port), "--cluster-enabled", "yes", "--cluster-node-timeout"]
+            servers.append(RedisServer(folder, *options, "1000", "--bind", "127.0.0.1"))
+            ports.append(port)
+        cli = shutil.which("redis-cli")
+        assert cli is not None
+        nodes = [f"127.0.0.1:{port}" for port in ports]
+        create = [cli, "--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes"]
+        subprocess.run(create, check=True, capture_output=True, timeout=60)
+        yield ports
+    finally:
+        for server in servers:
+            server.stop()
+
+
+class TestCluster(Suite):
+    """Every test of the contract, on a cluster."""
+
+    across_processes = True
+
+    @pytest.fixture
+    def layer_factory(self, cluster: list[int]) -> Factory:
+        """Return what makes layers on a bus of this test's own."""
+        url = f"redis+cluster://127.0.0.1:{cluster[0]}"
+        return partial(RedisChannelLayer, url, prefix=token_hex(4), slots=3)
