@@ -3,19 +3,15 @@
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from secrets import token_hex
 
 import pytest
-import redis
-from bus.redis.servers import RedisServer
 
+from bus.redis.servers import RedisServer
 from busway.bus.conformance import Factory, Suite
 from busway.bus.conformance.harness import eventually
-from busway.bus.errors import BusError
 from busway.bus.redis import RedisChannelLayer
 
 
@@ -43,6 +39,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
         nodes = [f"127.0.0.1:{port}" for port in ports]
         create = [cli, "--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes"]
         subprocess.run(create, check=True, capture_output=True, timeout=60)
+        for server in servers:
+            eventually(
+                lambda server=server: "cluster_state:ok" in str(server.command("CLUSTER", "INFO")),
+                "the cluster is whole",
+            )
         yield ports
     finally:
         for server in servers:
@@ -53,6 +54,7 @@ class TestCluster(Suite):
     """Every test of the contract, on a cluster."""
 
     across_processes = True
+    lanes_apart = True
 
     @pytest.fixture
     def layer_factory(self, cluster: list[int]) -> Factory:

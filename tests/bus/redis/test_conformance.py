@@ -25,6 +25,7 @@ class TestThreeShards(Suite):
     """Every test of the contract, on three servers."""
 
     across_processes = True
+    lanes_apart = True
 
     @pytest.fixture
     def layer_factory(self, redis_socket: Path) -> Factory:

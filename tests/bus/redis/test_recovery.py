@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from bus.redis.servers import RedisServer
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, LayerUnavailable
 from busway.bus.layer import GroupAdd, Send
 from busway.bus.redis import RedisChannelLayer
-from bus.redis.servers import RedisServer
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ class Server:
         except (redis.RedisError, OSError) as error:
             made.disconnect()
             raise LayerUnavailable(f"{self.name}: {_remedy(error)}") from error
-        return cast(AbstractConnection, made)
+        return cast("AbstractConnection", made)
 
 
 class SentinelServer(Server):
@@ -227,6 +227,9 @@ class Link:
             if self._greet is not None:
                 try:
                     self._greet(self)
+                except ServerError as error:
+                    self.close()
+                    raise LinkBroken(f"{self._server.name}: {error}") from error
                 except BaseException:
                     self.close()
                     raise

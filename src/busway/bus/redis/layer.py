@@ -19,9 +19,9 @@ from busway.bus.plans import Plans
 from busway.bus.redis import wire
 from busway.bus.redis.connections import CONNECTION_OPTIONS, Link, Server, ServerError
 from busway.bus.redis.heartbeat import ALIVE, Heartbeat
+from busway.bus.redis.links import Links
 from busway.bus.redis.receiver import RedisReceiver
 from busway.bus.redis.scripts import script
-from busway.bus.redis.links import Links
 from busway.bus.redis.shards import Shard, shard_of
 from busway.bus.redis.urls import shards_of
 from busway.bus.urls import LAYER_OPTIONS, query_options
@@ -88,7 +88,9 @@ class RedisChannelLayer(ChannelLayer):
     @classmethod
     def from_url(cls, url: str) -> Self:
         """Make a layer from `redis://HOST/DB?prefix=…&capacity=…`."""
-        options = query_options(url, LAYER_OPTIONS | {"prefix": str, "slots": int} | CONNECTION_OPTIONS)
+        options = query_options(
+            url, LAYER_OPTIONS | {"prefix": str, "slots": int} | CONNECTION_OPTIONS
+        )
         connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
         return cls(url.partition("?")[0], connection_kwargs=connection, **options)
 

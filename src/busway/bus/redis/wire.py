@@ -10,7 +10,7 @@ import msgspec
 
 from busway.bus import names
 from busway.bus.bundles import MAX_COUNT, MAX_SIZE, decode_bundle, tie, untie
-from busway.bus.codec import Envelope, Kind, decode_envelope, encode_envelope, encode_message
+from busway.bus.codec import Envelope, Kind, encode_envelope, encode_message
 from busway.bus.errors import ChannelFull
 from busway.bus.layer import (
     Delivery,
