@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -122,8 +122,8 @@ class RedisReceiver(Receiver):
         self._channels: tuple[str, ...] = ()
         self._given: Sequence[str] = ()
         self._subscription = ""
-        self._sources: Collection[int] = ()
-        """Numbers of the shards that the channels may be on."""
+        self._sources: dict[int, list[str]] = {}
+        """Which of the channels may be on a shard, by its number."""
         self._doubt: Sequence[_Call] = ()
         """Calls whose replies were lost, with the connections and all attempts to ask again."""
         self._spare: list[Delivery] = []
@@ -403,27 +403,10 @@ class RedisReceiver(Receiver):
             ]
             first = False
         if asked.limit and len(deliveries) < asked.wake_below:
+            # What came meanwhile rings at once.
+            part = asked._replace(done=(), limit=0)
             seats = [self._seats[number] for number in sorted(sources)]
-            deliveries += yield from self._lie_down(asked, seats, len(deliveries))
-        return deliveries
-
-    def _lie_down(
-        self, asked: _Request, seats: Sequence["_Seat"], count: int
-    ) -> Generator[Sequence[_Call], Sequence[Any], list[Delivery]]:
-        """Register with `seats`, and take what has come meanwhile; `count` were taken before."""
-        deliveries: list[Delivery] = []
-        asked = asked._replace(done=())
-        for seat in seats:
-            left = asked.limit - count - len(deliveries)
-            wake_below = asked.wake_below - count - len(deliveries)
-            if wake_below <= 0:
-                break
-            part = asked._replace(limit=left, wake_below=wake_below)
-            taken = yield from self._take_round([(seat, part)], sleeps=True)
-            deliveries += taken[seat.shard.number][0]
-        if count + len(deliveries) >= asked.wake_below:
-            away = asked._replace(limit=0, wake_below=0)
-            yield from self._take_round([(seat, away) for seat in seats if seat.subscription])
+            yield from self._take_round([(seat, part) for seat in seats], sleeps=True)
         return deliveries
 
     def _take_round(
@@ -515,7 +498,7 @@ class RedisReceiver(Receiver):
                 ]
         request.wake_below = asked.wake_below
         if asked.listening:
-            request.channels = self._channels
+            request.channels = self._sources.get(seat.shard.number, ())
             request.limit = asked.limit
             request.hold = asked.hold and not self._passing
             request.earlier = seat.subscription
@@ -551,7 +534,7 @@ class RedisReceiver(Receiver):
             taken = len(deliveries) + self._void
             wanted = request.sleeps or (asked.limit > 0 and taken < asked.wake_below)
             seat.subscription = self._subscription if wanted else ""
-            seat.channels = self._channels
+            seat.channels = request.channels
         return deliveries
 
     def _deliver(
@@ -613,9 +596,12 @@ class RedisReceiver(Receiver):
         layer = self._layer
         ordered = [layer.policies.find(name)[1].ordering is not None for name in channels]
         self._laned = any(ordered)
-        self._sources = (
-            range(len(layer.shards)) if self._laned else {layer.shard_of(n, "") for n in channels}
-        )
+        everywhere = range(len(layer.shards))
+        sources: dict[int, list[str]] = {}
+        for name, is_ordered in zip(channels, ordered, strict=True):
+            for number in everywhere if is_ordered else (layer.shard_of(name, ""),):
+                sources.setdefault(number, []).append(name)
+        self._sources = sources
 
     def _check_returned(self, returned: Sequence[Delivery]) -> None:
         for delivery in returned:

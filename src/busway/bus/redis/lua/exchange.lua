@@ -400,7 +400,7 @@ if request[LIMIT] > 0 then
   take(request[CHANNELS], request[LIMIT])
   keep()
 end
-if request[CHANNELS][1] then
+if request[CHANNELS][1] or request[EARLIER] ~= '' then
   local looked = count < request[LIMIT] and (request[HOLD] or not request[LANED])
   local wanted = request[LIMIT] > 0 and count < request[WAKE_BELOW]
   register(wanted or request[SLEEPS], looked)
