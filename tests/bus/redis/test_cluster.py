@@ -21,6 +21,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_whole(server: RedisServer) -> bool:
+    return "cluster_state:ok" in str(server.command("CLUSTER", "INFO"))
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     """Return the ports of a cluster's nodes."""
@@ -40,10 +44,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
         create = [cli, "--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes"]
         subprocess.run(create, check=True, capture_output=True, timeout=60)
         for server in servers:
-            eventually(
-                lambda server=server: "cluster_state:ok" in str(server.command("CLUSTER", "INFO")),
-                "the cluster is whole",
-            )
+            eventually(partial(is_whole, server), "the cluster is whole")
         yield ports
     finally:
         for server in servers:

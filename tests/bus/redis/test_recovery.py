@@ -12,6 +12,7 @@ from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, LayerUnavailable
 from busway.bus.layer import GroupAdd, Send
 from busway.bus.redis import RedisChannelLayer
+from busway.bus.redis.receiver import RedisReceiver
 
 
 @pytest.fixture
@@ -28,6 +29,12 @@ def layer(server: RedisServer) -> Iterator[RedisChannelLayer]:
     layer.close()
 
 
+def receiver_of(layer: RedisChannelLayer) -> RedisReceiver:
+    reader = layer.receiver()
+    assert isinstance(reader, RedisReceiver)
+    return reader
+
+
 def receive(layer: RedisChannelLayer, channel: str) -> dict[str, object]:
     """Receive a message, whatever is in the way for a while."""
 
@@ -37,7 +44,9 @@ def receive(layer: RedisChannelLayer, channel: str) -> dict[str, object]:
         except BusError:
             return None
 
-    return eventually(attempt, "a message comes")
+    found = eventually(attempt, "a message comes")
+    assert found is not None
+    return found
 
 
 def test_a_layer_goes_on_after_a_restart(server: RedisServer, layer: RedisChannelLayer) -> None:
@@ -105,10 +114,10 @@ def test_members_are_members_again_after_data_was_lost(
 def test_an_exchange_whose_reply_was_lost_is_not_done_twice(
     server: RedisServer, layer: RedisChannelLayer
 ) -> None:
-    reader = layer.receiver()
+    reader = receiver_of(layer)
     reader.exchange([Send("work", {"n": n}) for n in range(3)])
-    link = reader._seats[0].link
-    receive, lost = link.receive, []
+    link = reader._books.seats[0].link
+    receive, lost = link.receive, list[object]()
 
     def lose() -> object:
         if not lost:
@@ -129,15 +138,15 @@ def test_an_exchange_whose_reply_was_lost_is_not_done_twice(
 def test_an_operation_in_doubt_is_done_once_when_it_is_given_again(
     server: RedisServer, layer: RedisChannelLayer
 ) -> None:
-    reader = layer.receiver()
+    reader = receiver_of(layer)
     operations = [Send("work", {"n": n}) for n in range(3)]
     reader.exchange(operations[:1])
     server.pause()
-    reader._seats[0].link._server.timeout = 0.1
+    reader._books.seats[0].link._server.timeout = 0.1
     with pytest.raises(LayerUnavailable):
         reader.exchange(operations[1:2])
     server.resume()
-    reader._seats[0].link._server.timeout = 5.0
+    reader._books.seats[0].link._server.timeout = 5.0
     reader.exchange(operations[1:])
     assert [layer.receive(["work"])[1] for _ in range(4)] == [{"n": 0}, {"n": 1}, {"n": 2}, None]
     reader.close()

@@ -6,7 +6,8 @@ import socket
 from contextlib import suppress
 
 from busway.bus.errors import LayerUnavailable
-from busway.bus.redis.connections import BLOCKED, Channel, LinkBroken, Server
+from busway.bus.redis.connections import BLOCKED, Channel, LinkBroken
+from busway.bus.redis.servers import Server
 
 _ENOUGH = 64 * 1024
 
@@ -44,9 +45,7 @@ class Bell:
                 reply = channel.reply()
                 if reply is False:
                     channel.wait(server.timeout)
-                elif isinstance(reply, Exception):
-                    raise LayerUnavailable(f"{server.name}: {reply}")
-                elif reply[0] == b"subscribe":
+                elif isinstance(reply, Exception) or reply[0] == b"subscribe":
                     break
                 else:
                     self.ring()
@@ -56,6 +55,10 @@ class Bell:
             if isinstance(error, LayerUnavailable):
                 raise
             raise LinkBroken(f"{server.name}: {error}") from error
+        if isinstance(reply, Exception):
+            self._forget(server)
+            channel.close()
+            raise LayerUnavailable(f"{server.name}: {reply}")
         if fresh:
             self._channels[server] = channel
             self._selector.register(channel.socket, selectors.EVENT_READ, server)

@@ -7,7 +7,8 @@ from threading import Lock
 from typing import Any
 
 from busway.bus.errors import LayerUnavailable
-from busway.bus.redis.connections import Channel, Server
+from busway.bus.redis.connections import Channel
+from busway.bus.redis.servers import Server
 
 _PAUSE = 0.05
 """Seconds between two looks."""

@@ -4,30 +4,16 @@ import asyncio
 import select
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
 import hiredis
-import redis
-from redis.connection import AbstractConnection, ConnectionPool
-from redis.sentinel import Sentinel
+from redis.connection import AbstractConnection
 
-from busway.bus.errors import ConfigurationError, LayerUnavailable
+from busway.bus.errors import LayerUnavailable
 from busway.bus.redis.scripts import Script
-
-CONNECTION_OPTIONS: dict[str, type] = {
-    "db": int,
-    "username": str,
-    "password": str,
-    "socket_timeout": float,
-    "socket_connect_timeout": float,
-    "ssl_ca_certs": str,
-    "ssl_certfile": str,
-    "ssl_keyfile": str,
-    "ssl_cert_reqs": str,
-}
-"""Arguments of redis-py's connections that a layer's URL may have."""
+from busway.bus.redis.servers import Server
 
 _CHUNK = 64 * 1024
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -35,96 +21,6 @@ BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 class LinkBroken(LayerUnavailable):
     """A connection ended, or a reply did not come; what was asked may have been done."""
-
-
-class Server:
-    """A server, and how to connect to it."""
-
-    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        """Take a URL that redis-py takes, and arguments of its connections.
-
-        Raises `ConfigurationError` for what redis-py does not take.
-        """
-        self.name = _without_password(url)
-        self.timeout = float(options.get("socket_timeout") or 10.0)
-        self._url = url
-        self._options = options
-        given = {"socket_connect_timeout": 5.0, **options, "protocol": 2}
-        try:
-            pool = ConnectionPool.from_url(url, **given)
-            self._class, self._arguments = pool.connection_class, pool.connection_kwargs
-            self._class(**self._arguments)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"{self.name}: {error}") from None
-
-    @property
-    def host(self) -> str:
-        """Its host's name."""
-        return str(self._arguments.get("host", "localhost"))
-
-    def beside(self, host: str, port: int) -> "Server":
-        """Return another server that is to be talked to in the same way."""
-        scheme, _, rest = self._url.partition("://")
-        user, at, _ = rest.partition("/")[0].rpartition("@")
-        return Server(f"{scheme}://{user}{at}{host}:{port}", self._options)
-
-    def connect(self) -> AbstractConnection:
-        """Return a new connection. Raises `LayerUnavailable`, which says what to do."""
-        return self._connect(self._arguments)
-
-    def _connect(self, arguments: Mapping[str, Any]) -> AbstractConnection:
-        made = self._class(**arguments)
-        try:
-            made.connect()
-        except (redis.RedisError, OSError) as error:
-            made.disconnect()
-            raise LayerUnavailable(f"{self.name}: {_remedy(error)}") from error
-        return cast("AbstractConnection", made)
-
-
-class SentinelServer(Server):
-    """The server that sentinels call the master of a service."""
-
-    def __init__(
-        self,
-        url: str,
-        options: Mapping[str, Any],
-        sentinels: Sequence[tuple[str, int]],
-        service: str,
-    ) -> None:
-        """Ask `sentinels`; `url` says how to talk to the server they name."""
-        super().__init__(url, options)
-        self.name = f"service {service}"
-        self._service = service
-        self._sentinels = Sentinel(sentinels, socket_timeout=1.0, socket_connect_timeout=1.0)
-
-    def connect(self) -> AbstractConnection:
-        """Return a new connection to the master of now. Raises `LayerUnavailable`."""
-        try:
-            host, port = self._sentinels.discover_master(self._service)
-        except redis.RedisError as error:
-            raise LayerUnavailable(
-                f"{self.name}: {error}; are the sentinels reachable, and is that its name?"
-            ) from error
-        return self._connect({**self._arguments, "host": host, "port": port})
-
-
-def _without_password(url: str) -> str:
-    scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.rpartition("@")[2].partition("?")[0]
-
-
-def _remedy(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
-        return f"{text}; give the right user and password: redis://user:password@host"
-    if isinstance(error, ssl.SSLError) or "SSL" in text:
-        return f"{text}; rediss:// is for a port with TLS, redis:// for one without"
-    if isinstance(error, redis.TimeoutError):
-        return f"{text}; is the server reachable from here?"
-    if isinstance(error, redis.ConnectionError) and "Connection closed" in text:
-        return f"{text}; a port with TLS wants rediss://"
-    return f"{text}; is the server running, and the address right?"
 
 
 class ServerError(Exception):
@@ -138,7 +34,7 @@ class Channel:
         """Take over a connection of redis-py."""
         self._connection = connection
         # The client's own way through its socket and parser costs as much as the server does.
-        self.socket: socket.socket = connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
+        self.socket: socket.socket = cast(socket.socket, connection._sock)  # noqa: SLF001
         self.socket.setblocking(False)
         self._reader = hiredis.Reader(replyError=ServerError)
         self._readable = select.poll()
@@ -192,7 +88,7 @@ class Channel:
         """Close the connection."""
         with suppress(OSError):
             self.socket.close()
-        self._connection._sock = None  # type: ignore[attr-defined]  # noqa: SLF001
+        self._connection._sock = None  # noqa: SLF001
 
 
 def _settle(future: "asyncio.Future[None]") -> None:
@@ -264,7 +160,7 @@ class Link:
         self._send(command)
         self._unread += 1
 
-    def _send(self, command: tuple[bytes | int, ...]) -> None:
+    def _send(self, command: tuple[Any, ...]) -> None:
         channel = self._open()
         try:
             channel.send(hiredis.pack_command(command), self._server.timeout)

@@ -16,12 +16,13 @@ from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, GroupAdd, Operation, Receiver, Statistics
 from busway.bus.plans import Plans
-from busway.bus.redis import wire
-from busway.bus.redis.connections import CONNECTION_OPTIONS, Link, Server, ServerError
+from busway.bus.redis import packing, wire
+from busway.bus.redis.connections import Link, ServerError
 from busway.bus.redis.heartbeat import ALIVE, Heartbeat
 from busway.bus.redis.links import Links
 from busway.bus.redis.receiver import RedisReceiver
 from busway.bus.redis.scripts import script
+from busway.bus.redis.servers import CONNECTION_OPTIONS, Server
 from busway.bus.redis.shards import Shard, shard_of
 from busway.bus.redis.urls import shards_of
 from busway.bus.urls import LAYER_OPTIONS, query_options
@@ -68,13 +69,13 @@ class RedisChannelLayer(ChannelLayer):
         self.shards: list[Shard] = shards_of(url, prefix, slots, dict(connection_kwargs or {}))
         self.plans = Plans(self.policies)
         self.groups = LocalGroups()
-        ordering = {policy.ordering for policy in self.policies.all()} - {None}
-        self._packer = wire.Packer(
+        ordering = {p.ordering for p in self.policies.all() if p.ordering is not None}
+        self._packer = packing.Packer(
             self.plans,
             ordering,
             self.message_size,
             self.group_expiry,
-            Ids().new,  # type: ignore[arg-type]
+            Ids().new,
         )
         self._offset = 0.0
         """Seconds that the servers' clock is ahead of ours."""
@@ -120,7 +121,7 @@ class RedisChannelLayer(ChannelLayer):
         """Return the time by the servers' clock: seconds since the epoch."""
         return time.time() + self._offset
 
-    def pack(self, operations: Sequence[Operation]) -> Sequence[wire.Batch | None]:
+    def pack(self, operations: Sequence[Operation]) -> Sequence[packing.Batch | None]:
         """Return operations made ready for each shard. Raises `UsageError`."""
         return self._packer.pack(operations, self.now(), len(self.shards), self.shard_of)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from busway.bus.errors import LayerUnavailable
-from busway.bus.redis.connections import Link, Server, ServerError
+from busway.bus.redis.connections import Link, ServerError
 from busway.bus.redis.scripts import Script
+from busway.bus.redis.servers import Server
 from busway.bus.redis.shards import Shard
 
 PERSISTENCE = 2.0

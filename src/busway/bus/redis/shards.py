@@ -6,7 +6,7 @@ from zlib import crc32
 from redis.crc import key_slot
 
 from busway.bus.redis.cluster import Cluster
-from busway.bus.redis.connections import Server
+from busway.bus.redis.servers import Server
 
 
 class Shard:

@@ -13,7 +13,7 @@ from typing import Any
 
 from busway.bus.errors import ConfigurationError
 from busway.bus.redis.cluster import Cluster
-from busway.bus.redis.connections import SentinelServer, Server
+from busway.bus.redis.servers import SentinelServer, Server
 from busway.bus.redis.shards import Shard, make_cluster_shards, make_shards
 
 SLOTS = 16
