@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,16 @@ import redis
 _PATIENCE = 10.0
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on, and whose bus port of a cluster exists."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 55000:
+            return port
+
+
 class RedisServer:
     """A server of a test's own on a Unix socket, which keeps nothing on disk."""
 
@@ -24,6 +35,7 @@ class RedisServer:
             if os.environ.get("CI"):
                 pytest.fail("no redis-server on the PATH")
             pytest.skip("no redis-server on the PATH")
+        self.program = found
         self._folder = folder
         self.socket = folder / "redis.sock"
         self.url = f"unix://{self.socket}"

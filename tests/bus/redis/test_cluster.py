@@ -1,7 +1,6 @@
 """A cluster of six nodes keeps the contract, and moves under the feet of those who use it."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -9,16 +8,10 @@ from secrets import token_hex
 
 import pytest
 
-from bus.redis.servers import RedisServer
+from bus.redis.servers import RedisServer, free_port
 from busway.bus.conformance import Factory, Suite
 from busway.bus.conformance.harness import eventually
 from busway.bus.redis import RedisChannelLayer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_whole(server: RedisServer) -> bool:
@@ -32,8 +25,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     try:
         for _ in range(6):
             port = free_port()
-            while port > 55000 or port in ports:
-                port = free_port()
             folder = tmp_path_factory.mktemp("node")
             options = ["--port", str(port), "--cluster-enabled", "yes", "--cluster-node-timeout"]
             servers.append(RedisServer(folder, *options, "1000", "--bind", "127.0.0.1"))

@@ -34,7 +34,7 @@ class Channel:
         """Take over a connection of redis-py."""
         self._connection = connection
         # The client's own way through its socket and parser costs as much as the server does.
-        self.socket: socket.socket = cast(socket.socket, connection._sock)  # noqa: SLF001
+        self.socket: socket.socket = cast("socket.socket", connection._sock)  # noqa: SLF001
         self.socket.setblocking(False)
         self._reader = hiredis.Reader(replyError=ServerError)
         self._readable = select.poll()
