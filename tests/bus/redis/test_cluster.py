@@ -70,7 +70,7 @@ class Node:
         self.id = self.do("CLUSTER", "MYID").decode()
 
     def do(self, *command: object) -> Any:
-        return self.client.execute_command(*command)
+        return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     def has(self, slot: int) -> bool:
         for first, last, (_, port, *_), *_ in self.do("CLUSTER", "SLOTS"):

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from busway.bus import names, records
 from busway.bus.codec import Envelope, Kind, decode_message
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerUnavailable
-from busway.bus.layer import Delivery, Operation, Refusal, Send
+from busway.bus.layer import Delivery, GroupAdd, Operation, Refusal, Send
 from busway.bus.redis import packing, wire
-from busway.bus.redis.connections import ServerError
+from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.held import Held
-from busway.bus.redis.links import explain
 from busway.bus.redis.seats import Asked, Call, Seat
 
 if TYPE_CHECKING:
@@ -31,6 +30,10 @@ STEADY = 4
 
 MAX_REACH = 128
 """Messages that may be marked as begun before they are."""
+
+
+GROWING = (Send, GroupAdd)
+"""Operations that a full server refuses."""
 
 
 class Books:
@@ -261,5 +264,5 @@ def _out_of_memory(operations: Sequence[Operation]) -> list[Refusal]:
     return [
         Refusal(index, operation, ChannelFull(operation.channel, "memory", 0))
         for index, operation in enumerate(operations)
-        if isinstance(operation, Send)
+        if isinstance(operation, GROWING)
     ]

@@ -12,6 +12,7 @@ import hiredis
 from redis.connection import AbstractConnection
 
 from busway.bus.errors import LayerUnavailable
+from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.scripts import Script
 from busway.bus.redis.servers import Server
 
@@ -21,10 +22,6 @@ BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 class LinkBroken(LayerUnavailable):
     """A connection ended, or a reply did not come; what was asked may have been done."""
-
-
-class ServerError(Exception):
-    """A reply that is an error."""
 
 
 class Channel:
@@ -125,7 +122,7 @@ class Link:
                     self._greet(self)
                 except ServerError as error:
                     self.close()
-                    raise LinkBroken(f"{self._server.name}: {error}") from error
+                    raise LinkBroken(f"{self._server.name}: {explain(error)}") from error
                 except BaseException:
                     self.close()
                     raise

@@ -8,11 +8,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from busway.bus.errors import LayerUnavailable
-from busway.bus.layer import Delivery, Operation, Outcome, Refusal, Return
+from busway.bus.layer import Delivery, GroupSend, Operation, Outcome, Refusal, Return
 from busway.bus.redis import packing
-from busway.bus.redis.books import Books
-from busway.bus.redis.connections import ServerError
-from busway.bus.redis.links import explain
+from busway.bus.redis.books import GROWING, Books
+from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.seats import Asked, Call, Seat
 
 if TYPE_CHECKING:
@@ -156,13 +155,29 @@ class Exchanges:
             replies = yield [call for *_, call in calls]
             for (part, batch, call), reply in zip(calls, replies, strict=True):
                 refused += self._books.refusals(part, batch, reply)
-                if not isinstance(reply, ServerError):
+                if isinstance(reply, ServerError):
+                    yield from self._do_on_full(call.seat, part)
+                else:
                     self._books.settle(call, part, reply, was_refused=False)
             refused.sort(key=lambda refusal: refusal.index)
         if refused:
             asked = asked._replace(done=())
         deliveries = yield from self._take_all(asked._replace(operations=(), returned=()))
         return Outcome(deliveries, refused)
+
+    def _do_on_full(
+        self, seat: Seat, asked: Asked
+    ) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
+        """Do on a server without memory what adds nothing to it; returns what was taken."""
+        left = [each for each in asked.operations if not isinstance(each, (*GROWING, GroupSend))]
+        batch = self._layer.pack(left)[seat.shard.number] if left else None
+        asked = asked._replace(operations=left, done=())
+        call = self._books.call(seat, asked, batch)
+        call.request.full = True
+        (reply,) = yield (call,)
+        if isinstance(reply, ServerError):
+            raise LayerUnavailable(explain(reply))
+        return self._books.settle(call, asked, reply, was_refused=True)
 
     def _take_all(self, asked: Asked) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
         """Finish what is done, and take from all shards; register with them to sleep.
@@ -238,16 +253,10 @@ class Exchanges:
     def _single(self, seat: Seat, asked: Asked, batch: packing.Batch | None) -> Steps:
         """Do an exchange with one shard."""
         call = self._books.call(seat, asked, batch)
-        refused: list[Refusal] = []
         (reply,) = yield (call,)
-        refused += self._books.refusals(asked, batch, reply)
+        refused = list(self._books.refusals(asked, batch, reply))
         if isinstance(reply, ServerError):
-            # What would add to a full server is refused, the rest is done.
-            asked = asked._replace(operations=(), done=())
-            call = self._books.call(seat, asked, None)
-            (reply,) = yield (call,)
-            if isinstance(reply, ServerError):
-                raise LayerUnavailable(explain(reply))
+            return Outcome((yield from self._do_on_full(seat, asked)), refused)
         deliveries = self._books.settle(call, asked, reply, was_refused=bool(refused))
         left = asked.limit - len(deliveries)
         if reply[0] and left and self._books.void:

@@ -17,7 +17,8 @@ from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, GroupAdd, Operation, Receiver, Statistics
 from busway.bus.plans import Plans
 from busway.bus.redis import packing, wire
-from busway.bus.redis.connections import Link, ServerError
+from busway.bus.redis.complaints import ServerError
+from busway.bus.redis.connections import Link
 from busway.bus.redis.heartbeat import ALIVE, Heartbeat
 from busway.bus.redis.links import Links
 from busway.bus.redis.receiver import RedisReceiver

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from busway.bus.errors import LayerUnavailable
-from busway.bus.redis.connections import Link, ServerError
+from busway.bus.redis.complaints import ServerError, explain, is_passing
+from busway.bus.redis.connections import Link
 from busway.bus.redis.scripts import Script
 from busway.bus.redis.servers import Server
 from busway.bus.redis.shards import Shard
@@ -15,32 +16,6 @@ PERSISTENCE = 2.0
 """Seconds for which something that was cut off is tried again."""
 
 _FIRST, _LONGEST = 0.02, 0.5
-
-_PASSING = ("ASK", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MOVED", "READONLY", "TRYAGAIN")
-"""Errors of a server that is not, or not yet, the one to ask. While a slot moves from node to node
-all that is asked there gets ASK: only when it has moved its data is whole again."""
-
-_ADVICE = {
-    "READONLY": "it is a replica: name the master, or use redis+sentinel://",
-    "LOADING": "it loads its data: wait",
-    "MOVED": "it is a node of a cluster: use redis+cluster://",
-    "CLUSTERDOWN": "see `redis-cli --cluster check`",
-    "NOPERM": "give the user the commands of scripts, the keys and the channels of the prefix",
-    "OOM": "raise `maxmemory`, or use a server of its own for the bus",
-    "MISCONF": "it cannot save its data: see its log",
-}
-
-
-def is_passing(error: ServerError) -> bool:
-    """Say whether an error ends by itself, and nothing was done."""
-    return str(error).startswith(_PASSING)
-
-
-def explain(error: ServerError) -> str:
-    """Return an error of a server, and what to do about it."""
-    text = str(error)
-    do = next((do for start, do in _ADVICE.items() if text.startswith(start)), "see its log")
-    return f"{text}; {do}"
 
 
 class Links:

@@ -14,9 +14,10 @@ from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Return
 from busway.bus.redis import wire
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.books import Books
-from busway.bus.redis.connections import LinkBroken, ServerError
+from busway.bus.redis.complaints import ServerError, is_passing
+from busway.bus.redis.connections import LinkBroken
 from busway.bus.redis.exchanges import Exchanges, Steps
-from busway.bus.redis.links import PERSISTENCE, Links, is_passing, persist
+from busway.bus.redis.links import PERSISTENCE, Links, persist
 from busway.bus.redis.scripts import script
 from busway.bus.redis.seats import NOTHING, Call, Seat
 
@@ -192,6 +193,9 @@ class RedisReceiver(Receiver):
 
     def _explain(self, call: Call, error: ServerError) -> Any:
         if str(error).startswith("NOSCRIPT") or is_passing(error):
+            return self._insist(call)
+        if str(error).startswith("OOM") and call.batch is None and not call.request.full:
+            call.request.full = True  # what is taken makes room
             return self._insist(call)
         return error
 

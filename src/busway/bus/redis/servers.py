@@ -1,6 +1,5 @@
 """The servers of a bus, and how to connect to them: by redis-py."""
 
-import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -65,8 +64,19 @@ class Server:
             made.connect()
         except (redis.RedisError, OSError) as error:
             made.disconnect()
-            raise LayerUnavailable(f"{self.name}: {_remedy(error)}") from error
+            raise LayerUnavailable(f"{self.name}: {self._remedy(error)}") from error
         return cast("AbstractConnection", made)
+
+    def _remedy(self, error: Exception) -> str:
+        """Return an error of a connection, and what to do about it."""
+        text = str(error)
+        if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
+            return f"{text}; give the right user and password: redis://user:password@host"
+        if issubclass(self._class, redis.SSLConnection):
+            return f"{text}; does that port speak TLS? redis:// is for one without"
+        if isinstance(error, redis.ConnectionError) and "closed" in text:
+            return f"{text}; a port with TLS wants rediss://"
+        return f"{text}; is the server running, and the address right?"
 
 
 class SentinelServer(Server):
@@ -101,16 +111,3 @@ class SentinelServer(Server):
 def _without_password(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     return scheme + mark + rest.rpartition("@")[2].partition("?")[0]
-
-
-def _remedy(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
-        return f"{text}; give the right user and password: redis://user:password@host"
-    if isinstance(error, ssl.SSLError) or "SSL" in text:
-        return f"{text}; rediss:// is for a port with TLS, redis:// for one without"
-    if isinstance(error, redis.TimeoutError):
-        return f"{text}; is the server reachable from here?"
-    if isinstance(error, redis.ConnectionError) and "Connection closed" in text:
-        return f"{text}; a port with TLS wants rediss://"
-    return f"{text}; is the server running, and the address right?"

@@ -61,6 +61,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     turn: int = 0
     sleeps: bool = False
     """Whether it is to be registered whatever it takes."""
+    full: bool = False
+    """Whether the server's memory is in use, and this adds nothing to it for long."""
 
     def encode(self) -> bytes:
         """Return it as bytes."""

@@ -12,8 +12,8 @@
 
 local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, RETURNED_FINISHED,
   RETURNED_GONE, RETURNED, CHANNELS, LIMIT, WAKE_BELOW, HOLD, EARLIER, EARLIER_CHANNELS,
-  SUBSCRIPTION, PLACE, REACH, LANED, TURN, SLEEPS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
-  17, 18, 19, 20, 21, 22, 23, 24
+  SUBSCRIPTION, PLACE, REACH, LANED, TURN, SLEEPS, FULL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+  17, 18, 19, 20, 21, 22, 23, 24, 25
 local MAX_SIZE = 4 * 1024 * 1024
 local MAX_PROMOTED = 500
 local ALIVE = 6  -- seconds for which a process counts as alive after it was heard of
@@ -25,6 +25,9 @@ local function argument()
   next_argument = next_argument + 1
   return ARGV[next_argument]
 end
+
+-- A full server lets a script go on that has begun to write.
+if request[FULL] then call('DEL', P .. 'nothing') end
 
 if request[AGAIN] then
   local last = call('GET', P .. 'x:' .. receiver)
