@@ -3,17 +3,20 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from math import inf
 from threading import Lock
 from typing import Protocol
 
 from busway.app import forks
+from busway.app.absence import Absence
 from busway.app.calling import Call, Caller
 from busway.app.commits import Committer, Result
 from busway.app.context import outbox
 from busway.app.message import Message
 from busway.app.pace import Pace
 from busway.app.routing import Router
+from busway.bus.errors import LayerUnavailable
 from busway.bus.layer import ChannelLayer, Delivery
 
 IDLE = 5.0
@@ -73,14 +76,25 @@ class ConsumerThread:
         self._taken_back = 0
         self._is_abandoned = False
         self._is_copy = False
+        self._absence = Absence()
         forks.parts.add(self)
 
     def run(self) -> None:
-        """Consume until `stop`. Raises `LayerUnavailable` when the layer is lost."""
+        """Consume until `stop`.
+
+        Raises `LayerUnavailable` when the layer is lost; one that comes back is waited for.
+        """
         with self._lock:
             try:
                 while not self._is_over():
-                    deliveries = self._commits.exchange(self._limit())
+                    try:
+                        deliveries = self._exchange()
+                    except LayerUnavailable as error:
+                        if self._stopping or not self._receiver.blocks:
+                            raise
+                        self._sleep(self._absence.pause(error))
+                        continue
+                    self._absence.end()
                     if deliveries:
                         self._consume(deliveries)
                         if self._is_copy:
@@ -133,13 +147,14 @@ class ConsumerThread:
             if time.monotonic() - self._started >= patience:
                 unbegun = list(self._pending)
                 if unbegun or not self._commits.is_idle:
-                    self._commits.exchange(0, unbegun)
-                    self._pending.clear()
+                    with suppress(LayerUnavailable):  # it is tried again
+                        self._commits.exchange(0, unbegun)
+                        self._pending.clear()
         return True
 
     def _is_over(self) -> bool:
         waits = self._handed_over != self._taken_back and not self._is_abandoned
-        return self._stopping and not waits and self._commits.is_idle
+        return self._stopping and not waits and self._commits.is_idle and not self._pending
 
     def _limit(self) -> int:
         """Return how many messages to take now."""
@@ -150,10 +165,10 @@ class ConsumerThread:
             return limit
         return min(limit, self._takeover.concurrency - self._handed_over + self._taken_back)
 
-    def _sleep(self) -> None:
+    def _sleep(self, timeout: float | None = None) -> None:
         self._lock.release()
         try:
-            self._receiver.wait(self._commits.patience())
+            self._receiver.wait(self._commits.patience() if timeout is None else timeout)
             if self._idle is not None and time.monotonic() >= self._idle_at:
                 self._idle_at = inf
                 self._idle()
@@ -169,17 +184,23 @@ class ConsumerThread:
         begun = 0
         while pending and not self._stopping:
             delivery = pending.popleft()
-            self._receiver.begin(delivery)
-            self._handle(delivery)
+            if self._receiver.begin(delivery):
+                self._handle(delivery)
             begun += 1
         self._started = 0.0
         if begun:
             now = time.monotonic()
             self._idle_at = now + IDLE
             self._pace.measure(begun, now - started)
-        if pending:
-            self._commits.exchange(0, list(pending))
-            pending.clear()
+
+    def _exchange(self) -> list[Delivery]:
+        """Give back what was not begun, commit what is finished, and take messages."""
+        if self._pending:
+            self._commits.exchange(0, list(self._pending))
+            self._pending.clear()
+            if self._is_over():
+                return []
+        return self._commits.exchange(self._limit())
 
     def _handle(self, delivery: Delivery) -> None:
         """Have one message consumed; the lock is not held meanwhile."""

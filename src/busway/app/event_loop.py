@@ -7,11 +7,13 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from busway.app import forks
+from busway.app.absence import Absence
 from busway.app.calling import Call, Caller
 from busway.app.commits import Committer, Result
 from busway.app.consumer_thread import ConsumerThread
 from busway.app.message import Message
 from busway.app.routing import Router
+from busway.bus.errors import LayerUnavailable
 from busway.bus.layer import ChannelLayer, Delivery
 
 MAX_BATCH = 128
@@ -24,6 +26,10 @@ class _Job(NamedTuple):
     thread: ConsumerThread
     delivery: Delivery
     call: Call
+
+
+def _place(delivery: Delivery) -> int:
+    return delivery.place
 
 
 class AsyncConsumers:
@@ -56,6 +62,7 @@ class AsyncConsumers:
         self._has_threads = has_threads
         self._stopping = False
         self._is_copy = False
+        self._absence = Absence()
         self._asleep = False
         self._running = 0
         """Messages of the own receiver that are being consumed."""
@@ -65,13 +72,25 @@ class AsyncConsumers:
         forks.parts.add(self)
 
     async def run(self) -> None:
-        """Consume until `stop`. Raises `LayerUnavailable` when the layer is lost."""
+        """Consume until `stop`.
+
+        Raises `LayerUnavailable` when the layer is lost; one that comes back is waited for.
+        """
         try:
             while not self._is_over():
                 self._take_over()
-                deliveries = await self._commits.aexchange(self._limit())
-                for delivery in deliveries:
-                    self._begin(delivery)
+                try:
+                    deliveries = await self._commits.aexchange(self._limit())
+                except LayerUnavailable as error:
+                    if self._stopping or not self._receiver.blocks:
+                        raise
+                    await self._receiver.async_wait(self._absence.pause(error))
+                    continue
+                self._absence.end()
+                # With the last one, all are begun.
+                if deliveries and self._receiver.begin(max(deliveries, key=_place)):
+                    for delivery in deliveries:
+                        self._begin(delivery)
                 if deliveries:
                     # Most tasks end in their first step: their results share an exchange.
                     await asyncio.sleep(0)
@@ -131,7 +150,6 @@ class AsyncConsumers:
 
     def _begin(self, delivery: Delivery) -> None:
         """Have a message of the own receiver consumed."""
-        self._receiver.begin(delivery)
         call = self._caller.find(Message(delivery.message, delivery.channel, self._layer))
         if isinstance(call, list):
             self._commits.finished.append(Result(delivery, call, "no consumer"))

@@ -97,7 +97,7 @@ class ChannelFull(BusError):
     `channel` is the channel (or prefix) that is full. `reason` says what was exhausted:
     "capacity" (messages waiting in the channel), "lane" (messages waiting behind one that is
     being handled) or "memory" (the bytes of the whole bus). `limit` is the limit that was
-    reached: messages, or bytes for "memory".
+    reached: messages, or bytes for "memory"; 0: not known.
     """
 
     def __init__(self, channel: str, reason: str, limit: int) -> None:
@@ -110,7 +110,7 @@ class ChannelFull(BusError):
         what = {
             "capacity": f"{self.limit} messages are waiting",
             "lane": f"{self.limit} messages with the same ordering key are waiting",
-            "memory": f"the {self.limit} bytes of the bus are in use",
+            "memory": f"the {self.limit or ''} bytes of the bus are in use".replace("  ", " "),
         }.get(self.reason, self.reason)
         return (
             f"channel {self.channel!r} is full: {what}; "

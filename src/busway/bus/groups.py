@@ -49,6 +49,11 @@ class LocalGroups:
         if not prefixes:
             self._groups.pop(group, None)
 
+    def all(self) -> list[tuple[str, str]]:
+        """Return every membership, as group and channel."""
+        with self._lock:
+            return [(group, channel) for channel, groups in self._of.items() for group in groups]
+
     def members(self, group: str, prefix: str, now: float) -> tuple[str, ...]:
         """Return the members of `group` under `prefix` whose membership has not ended."""
         with self._lock:

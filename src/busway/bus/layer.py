@@ -209,11 +209,17 @@ class Receiver(ABC):
         """
         return self.exchange(operations, done, channels, limit, wake_below=wake_below, hold=hold)
 
-    def begin(self, delivery: Delivery) -> None:  # noqa: B027  (only some layers survive a death)
+    blocks: bool = False
+    """Whether an exchange waits for something, such as a network: an event loop that others use
+    does `aexchange` then."""
+
+    def begin(self, delivery: Delivery) -> bool:
         """Say that `delivery`, and all that was taken before it, is being handled from now on.
 
-        If this process dies, messages that were not begun go to other receivers.
+        If this process dies, messages that were not begun go to other receivers. False: this one
+        has gone to another, because this process was thought dead; do not handle it.
         """
+        return True
 
     @abstractmethod
     def wait(self, timeout: float | None = None) -> bool:
@@ -429,7 +435,6 @@ class ChannelLayer(ABC):
             return local
         deadline = None if timeout is None else time.monotonic() + timeout
         receiver = self._borrow()
-        waited = channels
         try:
             while True:
                 left = None if deadline is None else deadline - time.monotonic()
@@ -437,15 +442,14 @@ class ChannelLayer(ABC):
                 outcome = receiver.exchange(
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
-                if found := self._hand_over(outcome):
-                    waited = ()  # whoever got something, or did not want to wait, is on no list
-                    return found
-                if not patient:
-                    waited = ()
-                    return None, None
+                found = self._hand_over(outcome)
+                if found or not patient:
+                    self._lay_by(receiver)
+                    return found or (None, None)
                 receiver.wait(left)
-        finally:
-            self._give_back(receiver, waited)
+        except BaseException:
+            self._turn_away(receiver, channels)
+            raise
 
     def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group`, until `group_expiry` seconds have passed.
@@ -474,9 +478,15 @@ class ChannelLayer(ABC):
         """
         receiver = self._borrow()
         try:
-            return receiver.exchange(operations, (), channels, limit, hold=False)
-        finally:
-            self._give_back(receiver)
+            outcome = receiver.exchange(operations, (), channels, limit, hold=False)
+        except BusError:
+            receiver.close()  # it may not know what was done
+            raise
+        except BaseException:
+            self._lay_by(receiver)
+            raise
+        self._lay_by(receiver)
+        return outcome
 
     # -- the same, for async code -------------------------------------------------------
 
@@ -495,7 +505,6 @@ class ChannelLayer(ABC):
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         receiver = self._borrow()
-        waited = channels
         try:
             while True:
                 left = None if deadline is None else deadline - loop.time()
@@ -503,15 +512,14 @@ class ChannelLayer(ABC):
                 outcome = await receiver.aexchange(
                     (), (), channels, 1, wake_below=1 if patient else 0, hold=False
                 )
-                if found := self._hand_over(outcome):
-                    waited = ()  # whoever got something, or did not want to wait, is on no list
-                    return found
-                if not patient:
-                    waited = ()
-                    return None, None
+                found = self._hand_over(outcome)
+                if found or not patient:
+                    self._lay_by(receiver)
+                    return found or (None, None)
                 await receiver.async_wait(left)
-        finally:
-            self._give_back(receiver, waited)
+        except BaseException:
+            await self._aturn_away(receiver, channels)
+            raise
 
     async def agroup_add(self, group: str, channel: str) -> None:
         """Do `group_add` from async code."""
@@ -535,9 +543,15 @@ class ChannelLayer(ABC):
         """Do `exchange` from async code."""
         receiver = self._borrow()
         try:
-            return await receiver.aexchange(operations, (), channels, limit, hold=False)
-        finally:
-            self._give_back(receiver)
+            outcome = await receiver.aexchange(operations, (), channels, limit, hold=False)
+        except BusError:
+            receiver.close()
+            raise
+        except BaseException:
+            self._lay_by(receiver)
+            raise
+        self._lay_by(receiver)
+        return outcome
 
     async def apeek(self, channel: str) -> dict[str, Any] | None:
         """Do `peek` from async code."""
@@ -571,16 +585,32 @@ class ChannelLayer(ABC):
         except IndexError:
             return self.receiver()
 
-    def _give_back(self, receiver: Receiver, waited: Sequence[str] = ()) -> None:
-        if waited:
-            # It may be registered to be woken, or was woken and found no time to look: an
-            # exchange for nothing takes it off the list and passes the bell on.
-            try:
-                receiver.exchange((), (), waited)
-            except BusError:
-                with suppress(BusError):
-                    receiver.close()
-                return
+    def _turn_away(self, receiver: Receiver, channels: Sequence[str]) -> None:
+        """Keep a receiver whose wait was cut off.
+
+        It may be registered to be woken, or was woken and found no time to look: an exchange for
+        nothing takes it off the list and passes the bell on.
+        """
+        try:
+            receiver.exchange((), (), channels)
+        except BusError:
+            with suppress(BusError):
+                receiver.close()
+        else:
+            self._lay_by(receiver)
+
+    async def _aturn_away(self, receiver: Receiver, channels: Sequence[str]) -> None:
+        try:
+            await receiver.aexchange((), (), channels)
+        except BaseException as error:
+            with suppress(BusError):
+                receiver.close()
+            if not isinstance(error, BusError):
+                raise
+        else:
+            self._lay_by(receiver)
+
+    def _lay_by(self, receiver: Receiver) -> None:
         if self._closed:
             receiver.close()
         else:

@@ -299,12 +299,13 @@ class StoredReceiver(Receiver):
 
     # -- waiting ------------------------------------------------------------------------
 
-    def begin(self, delivery: Delivery) -> None:
+    def begin(self, delivery: Delivery) -> bool:
         """See `Receiver.begin`. It costs no transaction."""
         if delivery.place > self._held.begun:
             self._held.begun = delivery.place
             if self._mark is not None:
                 self._mark.write(delivery.place)
+        return True
 
     def wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.wait`."""

@@ -46,7 +46,7 @@ async def running(
     try:
         yield bus
     finally:
-        bus.stop()
+        await bus.stop()
         layer.close()
 
 
@@ -129,5 +129,5 @@ async def test_stopping_says_what_is_lost() -> None:
     sender = Sender("a")
     for number in range(5):
         bus.post(sender.message(number), sender)
-    assert bus.stop() == 3
+    assert await bus.stop() == 3
     layer.close()

@@ -20,7 +20,8 @@ For authors of layers. Subclass `Suite` in a test module, and say how your layer
 returns a layer. The layers that one factory makes are on one bus, and each test has a bus of its
 own. With `across_processes` the factory is also pickled and called in other processes, which
 tests may kill; it is false for layers that live in one process, whose factory returns the same
-layer again.
+layer again. With `lanes_apart` a channel's lanes are in several places: they have no order among
+each other, and capacity counts for each place.
 
 Needs pytest and hypothesis. Every operation is tested in its sync and its async form.
 """

@@ -266,6 +266,7 @@ class Topic:
     """What the classes of tests have in common; see `busway.bus.conformance.Suite`."""
 
     across_processes: bool = False
+    lanes_apart: bool = False
 
     @pytest.fixture
     def layer_factory(self) -> Factory:

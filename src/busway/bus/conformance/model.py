@@ -6,20 +6,16 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 CAPACITY = 4
 LANE_CAPACITY = 2
-OPTIONS = {
-    "capacity": CAPACITY,
-    "policies": {
-        "lanes.*": {
-            "ordering": "key",
-            "capacity": CAPACITY,
-            "lane_capacity": LANE_CAPACITY,
-        }
-    },
-}
-"""What a layer has to be made with to behave like the model."""
+
+
+def options(lanes_capacity: int) -> dict[str, Any]:
+    """Return what a layer has to be made with to behave like the model."""
+    lanes = {"ordering": "key", "capacity": lanes_capacity, "lane_capacity": LANE_CAPACITY}
+    return {"capacity": CAPACITY, "policies": {"lanes.*": lanes}}
 
 
 def address(channel: str) -> str:
@@ -59,7 +55,8 @@ class Lane:
 class Model:
     """Queues, lanes and groups, changed one step at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes_capacity: int) -> None:
+        self._lanes_capacity = lanes_capacity
         self.queues: dict[str, Queue] = {}
         self.lanes: dict[str, Lane] = {}
         self.groups: dict[str, set[str]] = {}
@@ -76,7 +73,7 @@ class Model:
             if len(lane.behind) >= LANE_CAPACITY:
                 return "lane"
             lane.behind.append(item)
-        elif len(queue.items) >= CAPACITY:
+        elif len(queue.items) >= (self._lanes_capacity if "lanes" in item.channel else CAPACITY):
             return "capacity"
         else:
             if item.lane:

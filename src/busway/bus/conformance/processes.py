@@ -232,7 +232,8 @@ class Deaths(Topic):
         held = peer.exchange((), held, ["work"], 2).deliveries
         peer.begin(held[0])
         peer.kill()
-        assert gather(layer.reader(), "work", 3) == [3, 4, 5]
+        # Between machines a death is noticed after a while: the others may come first.
+        assert sorted(gather(layer.reader(), "work", 3)) == [3, 4, 5]
         assert layer.statistics().dropped == {"receiver died": 1}
 
     def test_a_sleeping_receiver_gets_what_a_dead_process_left(self, shared_bus: Bus) -> None:
@@ -248,7 +249,8 @@ class Deaths(Topic):
         sends = [Send("lanes.a", {"key": key, "n": n}) for n in range(3) for key in "ab"]
         layer.reader().exchange(sends)
         held = peer.take("lanes.a")
-        assert [each.message["key"] for each in held] == ["a", "b"]
+        assert sorted(each.message["key"] for each in held) == ["a", "b"]
+        lost = held[0].message["key"]
         peer.begin(held[0])
         peer.kill()
         reader = layer.reader()
@@ -260,7 +262,7 @@ class Deaths(Topic):
                 found[each.message["key"]].append(each.message["n"])
             if not done:
                 assert reader.wait(), "the lanes stand still"
-        assert found == {"a": [1, 2], "b": [0, 1, 2]}
+        assert found == {key: [1, 2] if key == lost else [0, 1, 2] for key in "ab"}
         assert layer.statistics().dropped == {"receiver died": 1}
 
     def test_a_message_is_not_lost_on_a_dead_sleeper(self, shared_bus: Bus) -> None:

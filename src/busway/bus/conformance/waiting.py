@@ -280,6 +280,7 @@ class Conservation(Topic):
         first.listen("work")
         second.listen("other", "work")
         layer.send("work", {"n": 1})
+        eventually(lambda: first.is_woken() or second.is_woken(), "one is woken")
         for reader, another in ((first, second), (second, first)):
             if reader.is_woken() and not another.is_woken():
                 reader.close()

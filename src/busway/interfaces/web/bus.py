@@ -4,11 +4,11 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple, Protocol
 
 from busway.bus.errors import BusError, BuswayError, ChannelFull, LayerUnavailable, UsageError
-from busway.bus.layer import ChannelLayer, Delivery, Leave, Receiver, Send
+from busway.bus.layer import ChannelLayer, Delivery, Leave, Outcome, Receiver, Send
 
 logger = logging.getLogger("busway.web")
 
@@ -44,10 +44,27 @@ class Source(Protocol):
         """Be told that everything that was waiting has been sent."""
 
 
+class _Batch(NamedTuple):
+    """What one exchange is to do."""
+
+    operations: list[Send | Leave]
+    sources: list[Source | None]
+    flushes: list[asyncio.Future[None]]
+    retried: Sequence[Source]
+    """Sources of which some waiting sends are tried again."""
+    limit: int
+
+
+_Result = tuple[_Refused, Sequence[Delivery]]
+_Steps = Generator[tuple[Sequence[Send | Leave], int], Outcome, _Result]
+"""Yields operations and limits of exchanges to make."""
+
+
 class Bus:
     """Collects what connections send and flushes it once a tick; hands out what comes back.
 
-    Belongs to one event loop and is used from there only.
+    Where an exchange waits for a network, one is under way at a time, and what is sent meanwhile
+    is collected for the next. Belongs to one event loop and is used from there only.
     """
 
     def __init__(
@@ -84,6 +101,11 @@ class Bus:
         self._stalled: dict[Source, None] = {}
         self._round = 0
         self._scheduled = False
+        """Whether a flush is to come, or under way."""
+        self._under_way: asyncio.Task[None] | None = None
+        self._is_wanted = self._was_rung = False
+        """Whether an exchange was asked for, and the receiver woken, while one was under way."""
+        self._stopped = False
         self._looks = True
         """Whether there may be something to take: not while the receiver waits to be woken."""
         self._sent = 0.0
@@ -100,19 +122,24 @@ class Bus:
         self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
         self._schedule()
 
-    def stop(self) -> int:
+    async def stop(self) -> int:
         """End: flush a last time, and release the receiver; returns how many sends are lost."""
         self._loop.remove_reader(self._receiver.fileno())
         self._timer.cancel()
+        if self._under_way is not None:
+            await self._under_way
+        self._scheduled = True
         self._flush()
-        self._scheduled = True  # nothing is flushed from now on
+        if self._under_way is not None:
+            await self._under_way
+        self._scheduled = self._stopped = True  # nothing is flushed from now on
         self._receiver.close()
         return sum(len(source.waiting or ()) for source in self._stalled)
 
     @property
     def idle(self) -> bool:
         """Whether everything that was given has been sent."""
-        return not (self._operations or self._stalled)
+        return not (self._operations or self._stalled or self._under_way)
 
     def post(self, send: Send, source: Source) -> None:
         """Send at the end of this tick, behind everything that `source` sent before."""
@@ -138,6 +165,7 @@ class Bus:
 
     def wake(self) -> None:
         """Exchange at the end of this tick even if there is nothing to send."""
+        self._is_wanted = True
         if not self._scheduled:
             self._schedule()
 
@@ -157,7 +185,7 @@ class Bus:
 
     def _woken(self) -> None:
         self._receiver.drain()
-        self._looks = True
+        self._looks = self._was_rung = True
         self._expects_soon = self._loop.time() < self._sent + _SOON
         self._begin_round()
 
@@ -188,13 +216,37 @@ class Bus:
         self.wake()
 
     def _flush(self) -> None:
+        if self._stopped:
+            return
+        batch = self._collect()
+        steps = self._exchange(batch.operations, batch.sources, batch.limit)
+        if self._receiver.blocks:
+            self._under_way = self._loop.create_task(self._flush_apart(batch, steps))
+            return
         self._scheduled = False
+        self._settle(batch, *self._drive(steps))
+
+    async def _flush_apart(self, batch: _Batch, steps: _Steps) -> None:
+        try:
+            result = await self._adrive(steps)
+        finally:
+            self._under_way = None
+            self._scheduled = False
+        self._settle(batch, *result)
+        if (self._operations or self._flushes or self._is_wanted) and not self._scheduled:
+            self._schedule()
+
+    def _collect(self) -> _Batch:
         operations, sources, flushes = self._operations, self._sources, self._flushes
         self._operations, self._sources, self._flushes = [], [], []
         retried = self._take_waiting(operations, sources) if self._round else ()
+        self._is_wanted = self._was_rung = False
         # While deliveries wait here none are taken: the bus is the better place for them.
         limit = self._limit if self._looks and not self._inbox else 0
-        refused, deliveries = self._exchange(operations, sources, limit)
+        return _Batch(operations, sources, flushes, retried, limit)
+
+    def _settle(self, batch: _Batch, refused: _Refused, deliveries: Sequence[Delivery]) -> None:
+        operations, sources, flushes, retried, limit = batch
         if operations:
             self._expect_answers()
         if refused:
@@ -214,22 +266,51 @@ class Bus:
         else:
             self._finished()
 
+    def _drive(self, steps: _Steps) -> _Result:
+        """Make the exchanges of `steps`."""
+        try:
+            operations, limit = next(steps)
+            while True:
+                channels = self._channels if limit else ()
+                try:
+                    outcome = self._receiver.exchange(
+                        operations, (), channels, limit, wake_below=self._limit, hold=False
+                    )
+                except (UsageError, LayerUnavailable) as error:
+                    operations, limit = steps.throw(error)
+                else:
+                    operations, limit = steps.send(outcome)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
+
+    async def _adrive(self, steps: _Steps) -> _Result:
+        """Make the exchanges of `steps`, and let the loop run meanwhile."""
+        try:
+            operations, limit = next(steps)
+            while True:
+                channels = self._channels if limit else ()
+                try:
+                    outcome = await self._receiver.aexchange(
+                        operations, (), channels, limit, wake_below=self._limit, hold=False
+                    )
+                except (UsageError, LayerUnavailable) as error:
+                    operations, limit = steps.throw(error)
+                else:
+                    operations, limit = steps.send(outcome)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
+
     def _exchange(
         self, operations: Sequence[Send | Leave], sources: Sequence[Source | None], limit: int
-    ) -> tuple[_Refused, Sequence[Delivery]]:
+    ) -> _Steps:
         try:
-            outcome = self._receiver.exchange(
-                operations,
-                (),
-                self._channels if limit else (),
-                limit,
-                wake_below=self._limit,
-                hold=False,
-            )
+            outcome = yield operations, limit
         except UsageError as error:
             if len(operations) == 1:
                 return [(0, error)], ()
-            return self._one_by_one(operations, sources), ()
+            return (yield from self._one_by_one(operations, sources)), ()
         except LayerUnavailable as error:
             if not self._unavailable:
                 logger.error("%s; trying again every %g s", error, _LOOK_INTERVAL)  # noqa: TRY400
@@ -241,12 +322,13 @@ class Bus:
         if outcome.joined:
             self._joined(outcome.joined)
         if limit:
-            self._looks = len(outcome.deliveries) == limit
+            # Who was woken since may have been so for what came after.
+            self._looks = len(outcome.deliveries) == limit or self._was_rung
         return [(refusal.index, refusal.error) for refusal in outcome.refused], outcome.deliveries
 
     def _one_by_one(
         self, operations: Sequence[Send | Leave], sources: Sequence[Source | None]
-    ) -> _Refused:
+    ) -> Generator[tuple[Sequence[Send | Leave], int], Outcome, _Refused]:
         """Do all operations but those that cannot be done: one bad message is nobody else's."""
         refused: _Refused = []
         full: dict[Source, BusError] = {}
@@ -254,11 +336,14 @@ class Bus:
             if source in full:
                 refused.append((index, full[source]))
                 continue
-            for _, error in self._exchange((operation,), (source,), 0)[0]:
+            result, _ = yield from self._exchange((operation,), (source,), 0)
+            for _, error in result:
                 refused.append((index, error))
                 if source is not None and isinstance(error, BusError):
                     full[source] = error
-        self._schedule()
+        self._is_wanted = True
+        if not self._scheduled:
+            self._schedule()
         return refused
 
     # -- what was refused ---------------------------------------------------------------
@@ -288,6 +373,19 @@ class Bus:
                 self._stalled[source] = None
             else:
                 source.waiting.extendleft(reversed(sends))
+        if kept and self._operations:
+            self._line_up()
+
+    def _line_up(self) -> None:
+        """Put what was sent while an exchange was under way behind what that refused."""
+        operations, sources = self._operations, self._sources
+        self._operations, self._sources = [], []
+        for operation, source in zip(operations, sources, strict=True):
+            if isinstance(operation, Send) and source is not None and source.waiting is not None:
+                source.waiting.append(operation)
+            else:
+                self._operations.append(operation)
+                self._sources.append(source)
 
     def _take_waiting(
         self, operations: list[Send | Leave], sources: list[Source | None]

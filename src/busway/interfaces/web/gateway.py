@@ -95,7 +95,7 @@ class Gateway:
             await asyncio.sleep(_RETRY)
         self.running = False
         self._tick_timer.cancel()
-        if lost := self.bus.stop():
+        if lost := await self.bus.stop():
             self.drops["unsent at shutdown"] += lost
             logger.error(
                 "%d messages found no room on the bus and were lost at shutdown; "

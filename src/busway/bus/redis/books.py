@@ -1,0 +1,268 @@
+"""What a receiver knows of itself: what it holds, where it is registered, how quick it is.
+
+It makes requests by that, and takes note of the replies. No I/O here.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from busway.bus import names, records
+from busway.bus.codec import Envelope, Kind, decode_message
+from busway.bus.errors import ChannelFull, InvalidArgument, LayerUnavailable
+from busway.bus.layer import Delivery, GroupAdd, Operation, Refusal, Send
+from busway.bus.redis import packing, wire
+from busway.bus.redis.complaints import ServerError, explain
+from busway.bus.redis.held import Held
+from busway.bus.redis.seats import Asked, Call, Seat
+
+if TYPE_CHECKING:
+    from busway.bus.redis.layer import RedisChannelLayer
+
+QUICK = 0.0003
+"""Seconds for a message in which a consumer counts as quick: telling the server of each that is
+begun would cost it a tenth."""
+
+STEADY = 4
+"""Batches that a consumer has to be quick for, before marks reach ahead."""
+
+MAX_REACH = 128
+"""Messages that may be marked as begun before they are."""
+
+
+GROWING = (Send, GroupAdd)
+"""Operations that a full server refuses."""
+
+
+class Books:
+    """The books of one receiver."""
+
+    def __init__(self, layer: "RedisChannelLayer", name: str, seats: Sequence[Seat]) -> None:
+        """Keep the books of the receiver `name`, which has `seats`: one a shard, in order."""
+        self.name = name
+        self.seats = seats
+        self.held = Held()
+        self.sources: dict[int, list[str]] = {}
+        """Which of the channels may be on a shard, by its number."""
+        self.loose: dict[int, Sequence[bytes]] = {}
+        """What the last exchange took off each shard, and is not held."""
+        self.void = 0
+        """Group messages to nobody among what came last."""
+        self.reach = 1
+        """Messages that a mark takes along."""
+        self.turn = 0
+        self._layer = layer
+        self._channels: tuple[str, ...] = ()
+        self._given: Sequence[str] = ()
+        self._subscription = ""
+        self._passing = self._laned = False
+        """Whether none of the channels is normal, whether any has lanes."""
+        self._quick = 0
+        """Batches in a row that were quick."""
+        self._taken_at = 0.0
+
+    def listen_to(self, channels: Sequence[str]) -> None:
+        """Take note of what the receiver reads. Raises `InvalidName`."""
+        if channels is not self._given:
+            if tuple(channels) != self._channels:
+                self._listen_to(tuple(channels))
+            self._given = channels if isinstance(channels, tuple) else ()
+
+    def _listen_to(self, channels: tuple[str, ...]) -> None:
+        for name in channels:
+            names.check_receivable(name)
+        self._channels = channels
+        self._subscription = records.subscription_name(channels)
+        self._passing = all("!" in name or "?" in name for name in channels)
+        layer = self._layer
+        ordered = [layer.policies.find(name)[1].ordering is not None for name in channels]
+        self._laned = any(ordered)
+        everywhere = range(len(layer.shards))
+        sources: dict[int, list[str]] = {}
+        for name, is_ordered in zip(channels, ordered, strict=True):
+            for number in everywhere if is_ordered else (layer.shard_of(name, ""),):
+                sources.setdefault(number, []).append(name)
+        self.sources = sources
+
+    def check_returned(self, returned: Sequence[Delivery]) -> None:
+        for delivery in returned:
+            if self.held.find(delivery) is None:
+                raise InvalidArgument(
+                    "the delivery to return",
+                    delivery.channel,
+                    "one that this receiver holds: not done, and not returned before",
+                )
+
+    def measure(self, done: int) -> None:
+        """See how quick the consumer of this receiver is, and so how far marks reach."""
+        now = time.monotonic()
+        if done and now - self._taken_at < QUICK * done:
+            self._quick += 1
+            if self._quick >= STEADY:
+                self.reach = min(2 * self.reach, MAX_REACH)
+        elif done:
+            self._quick, self.reach = 0, 1
+        self._taken_at = now
+
+    def home(self, delivery: Delivery) -> int:
+        """Return the number of the shard that a delivery came from."""
+        bundle = self.held.find(delivery)
+        if bundle is not None:
+            return bundle.shard
+        return self._layer.shard_of(names.address(delivery.channel), delivery.lane)
+
+    def call(self, seat: Seat, asked: Asked, batch: packing.Batch | None) -> Call:
+        held = self.held
+        epoch = self._layer.epoch(seat.shard)
+        if seat.epoch != epoch:
+            if seat.epoch:
+                self._start_again(seat)
+            seat.epoch = epoch
+        seat.number += 1
+        request = wire.Request(self.name, seat.number)
+        if seat.life != self._layer.life and asked.limit:
+            request.process = self._layer.process
+        if batch is not None:
+            request.rules, request.segments = batch.rules, batch.segments
+        if asked.done:
+            request.done = wire.turns_done(asked.done)
+        if asked.done or asked.returned:
+            self._let_go(request, asked, seat.shard.number)
+        request.wake_below = asked.wake_below
+        if asked.listening:
+            request.channels = self.sources.get(seat.shard.number, ())
+            request.limit = asked.limit
+            request.hold = asked.hold and not self._passing
+            request.earlier = seat.subscription
+            if seat.subscription != self._subscription:
+                request.earlier_channels = seat.channels
+            request.subscription = self._subscription
+            request.place = held.next
+            if self.reach > 1 and asked.hold:
+                request.reach = self.reach
+            request.laned = self._laned
+            self.turn += asked.limit > 0
+            request.turn = self.turn
+        arguments = batch.arguments() if batch is not None else ()
+        return Call(seat, asked, batch, request, arguments)
+
+    def _let_go(self, request: wire.Request, asked: Asked, shard: int) -> None:
+        """Say in a request which messages leave these hands."""
+        held = self.held
+        touched = held.touch(chain(asked.done, asked.returned))
+        if touched:
+            changes = held.changes(touched, shard)
+            request.finished, request.gone = changes.finished, changes.gone
+        if asked.returned:
+            changes = held.changes(held.touch(asked.returned), shard)
+            request.returned_finished, request.returned_gone = changes.finished, changes.gone
+            request.returned = [
+                number
+                for delivery in asked.returned
+                if (bundle := held.find(delivery)) is not None
+                for number in (bundle.first, delivery.place - bundle.first + 1)
+            ]
+
+    def _start_again(self, seat: Seat) -> None:
+        """Take note that a shard has lost its data."""
+        seat.life = seat.marked = 0
+        seat.subscription = ""
+        lost = self.held.lose(seat.shard.number)
+        if lost:
+            with suppress(LayerUnavailable):
+                key = seat.shard.key + b"past"
+                seat.link.post(b"HINCRBY", key, b"dropped:server restarted", lost)
+
+    def settle(
+        self, call: Call, asked: Asked, reply: Sequence[Any], *, was_refused: bool
+    ) -> list[Delivery]:
+        """Take note of what a shard did; returns what it gave."""
+        seat, request, life = call.seat, call.request, self._layer.life
+        if request.process:
+            seat.life = life
+        if asked.done or asked.returned:
+            gone = asked.returned if was_refused else chain(asked.done, asked.returned)
+            self.held.remove(self.held.touch(gone))
+        self.void = 0
+        deliveries = self._deliver(seat, reply[0], request) if reply[0] else []
+        if reply[0] and (not request.hold or self._passing):
+            self.loose[seat.shard.number] = reply[0]
+        if asked.limit:
+            seat.due = float(reply[2])
+        if asked.listening:
+            taken = len(deliveries) + self.void
+            wanted = request.sleeps or (asked.limit > 0 and taken < asked.wake_below)
+            seat.subscription = self._subscription if wanted else ""
+            seat.channels = request.channels
+        return deliveries
+
+    def _deliver(
+        self, seat: Seat, bundles: Sequence[bytes], request: wire.Request
+    ) -> list[Delivery]:
+        deliveries = []
+        held = self.held
+        place = request.place
+        for bundle in bundles:
+            envelopes = wire.envelopes(bundle)
+            source = envelopes[0].channel
+            is_held = request.hold and "!" not in source and "?" not in source
+            if is_held:
+                held.take(seat.shard.number, place, len(envelopes))
+            for envelope in envelopes:
+                members: tuple[str, ...] = ()
+                if envelope.kind:
+                    members = self._note(envelope)
+                    if not members:
+                        self.void += envelope.kind is Kind.GROUP_MESSAGE
+                        continue
+                deliveries.append(
+                    Delivery(
+                        envelope.channel,
+                        decode_message(envelope.body),
+                        members,
+                        envelope.id,
+                        envelope.sent,
+                        envelope.attempt,
+                        envelope.lane,
+                        place if is_held else 0,
+                    )
+                )
+                place += is_held
+        if request.reach and place > request.place:
+            seat.marked = request.place + request.reach - 1
+        return deliveries
+
+    def _note(self, envelope: Envelope) -> tuple[str, ...]:
+        """See to a notice; for a group message, return this process's members."""
+        layer = self._layer
+        groups = layer.groups
+        if envelope.kind is Kind.GROUP_MESSAGE:
+            return groups.members(envelope.group, envelope.channel, layer.now())
+        if envelope.kind is Kind.JOINED:
+            groups.add(envelope.group, envelope.channel, envelope.sent + layer.group_expiry)
+        elif envelope.group:
+            groups.discard(envelope.group, envelope.channel)
+        else:
+            groups.leave(envelope.channel)
+        return ()
+
+    def refusals(self, asked: Asked, batch: packing.Batch | None, reply: Any) -> Sequence[Refusal]:
+        """Return what a shard refused."""
+        if isinstance(reply, ServerError):
+            if not str(reply).startswith("OOM") or batch is None:
+                raise LayerUnavailable(explain(reply))
+            indexes = {index for places in batch.places for index in places}
+            return [each for each in _out_of_memory(asked.operations) if each.index in indexes]
+        if reply[1] and batch is not None:
+            return wire.refusals(reply[1], batch.places, asked.operations, self._layer.plans)
+        return ()
+
+
+def _out_of_memory(operations: Sequence[Operation]) -> list[Refusal]:
+    return [
+        Refusal(index, operation, ChannelFull(operation.channel, "memory", 0))
+        for index, operation in enumerate(operations)
+        if isinstance(operation, GROWING)
+    ]

@@ -1,0 +1,32 @@
+"""Replies that are errors: whether to ask again, and what to tell who runs the server."""
+
+
+class ServerError(Exception):
+    """A reply that is an error."""
+
+
+_PASSING = ("ASK", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MOVED", "READONLY", "TRYAGAIN")
+"""Errors of a server that is not, or not yet, the one to ask. While a slot moves from node to node
+all that is asked there gets ASK: only when it has moved its data is whole again."""
+
+_ADVICE = {
+    "READONLY": "it is a replica: name the master, or use redis+sentinel://",
+    "LOADING": "it loads its data: wait",
+    "MOVED": "it is a node of a cluster: use redis+cluster://",
+    "CLUSTERDOWN": "see `redis-cli --cluster check`",
+    "NOPERM": "give the user the commands of scripts, the keys and the channels of the prefix",
+    "OOM": "raise `maxmemory`, or use a server of its own for the bus",
+    "MISCONF": "it cannot save its data: see its log",
+}
+
+
+def is_passing(error: ServerError) -> bool:
+    """Say whether an error ends by itself, and nothing was done."""
+    return str(error).startswith(_PASSING)
+
+
+def explain(error: ServerError) -> str:
+    """Return an error of a server, and what to do about it."""
+    text = str(error)
+    do = next((do for start, do in _ADVICE.items() if text.startswith(start)), "see its log")
+    return f"{text}; {do}"

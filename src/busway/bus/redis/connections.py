@@ -1,0 +1,225 @@
+"""Connections to a server: made by redis-py, used without blocking by sync and async code alike."""
+
+import asyncio
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import hiredis
+from redis.connection import AbstractConnection
+
+from busway.bus.errors import LayerUnavailable
+from busway.bus.redis.complaints import ServerError, explain
+from busway.bus.redis.scripts import Script
+from busway.bus.redis.servers import Server
+
+_CHUNK = 64 * 1024
+BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class LinkBroken(LayerUnavailable):
+    """A connection ended, or a reply did not come; what was asked may have been done."""
+
+
+class Channel:
+    """A connection as a socket that does not block, and a parser of replies."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        """Take over a connection of redis-py."""
+        self._connection = connection
+        # The client's own way through its socket and parser costs as much as the server does.
+        self.socket: socket.socket = cast("socket.socket", connection._sock)  # noqa: SLF001
+        self.socket.setblocking(False)
+        self._reader = hiredis.Reader(replyError=ServerError)
+        self._readable = select.poll()
+        self._readable.register(self.socket, select.POLLIN)
+        self._writable = select.poll()
+        self._writable.register(self.socket, select.POLLOUT)
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """Send a command; blocks when the server does not read."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self.socket.send(rest) :]
+            except BLOCKED:
+                if not self._writable.poll(timeout * 1000):
+                    raise LinkBroken("the server does not read what it is sent") from None
+
+    def reply(self) -> Any:
+        """Return the next reply; False: it has not come yet."""
+        found = self._reader.gets()
+        while found is False:
+            try:
+                data = self.socket.recv(_CHUNK)
+            except BLOCKED:
+                return False
+            if not data:
+                raise LinkBroken("the server closed the connection")
+            self._reader.feed(data)
+            found = self._reader.gets()
+        return found
+
+    def wait(self, timeout: float) -> None:
+        """Block until something has come."""
+        if not self._readable.poll(timeout * 1000):
+            raise LinkBroken(f"the server did not answer for {timeout:g} seconds")
+
+    async def async_wait(self, timeout: float) -> None:
+        """Do a `wait` on the running event loop."""
+        loop = asyncio.get_running_loop()
+        readable = loop.create_future()
+        loop.add_reader(self.socket, _settle, readable)
+        try:
+            async with asyncio.timeout(timeout):
+                await readable
+        except TimeoutError:
+            raise LinkBroken(f"the server did not answer for {timeout:g} seconds") from None
+        finally:
+            loop.remove_reader(self.socket)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(OSError):
+            self.socket.close()
+        self._connection._sock = None  # noqa: SLF001
+
+
+def _settle(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Link:
+    """A connection that runs scripts, one at a time; it is made when it is needed.
+
+    Not thread-safe.
+    """
+
+    def __init__(self, server: Server, greet: Callable[["Link"], None] | None = None) -> None:
+        """Connect to `server`; `greet` is called with each new connection."""
+        self._server = server
+        self._greet = greet
+        self._channel: Channel | None = None
+        self._unread = 0
+        """Replies to come that nobody waits for."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._channel is not None
+
+    def connect(self) -> None:
+        """Make the connection, unless there is one. Raises `LayerUnavailable`."""
+        if self._channel is None:
+            self._channel = Channel(self._server.connect())
+            self._unread = 0
+            if self._greet is not None:
+                try:
+                    self._greet(self)
+                except ServerError as error:
+                    self.close()
+                    raise LinkBroken(f"{self._server.name}: {explain(error)}") from error
+                except BaseException:
+                    self.close()
+                    raise
+
+    async def aconnect(self) -> None:
+        """Do a `connect` from async code."""
+        if self._channel is None:
+            await asyncio.shield(asyncio.to_thread(self.connect))
+
+    def run(self, script: Script, key: bytes, *arguments: bytes) -> Any:
+        """Run a script and return its reply.
+
+        Raises `LinkBroken` when the connection ended meanwhile, `LayerUnavailable` when there
+        is none, `ServerError` when the script failed.
+        """
+        self.connect()
+        try:
+            self.send(script, key, *arguments)
+            return self.receive()
+        except ServerError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        self._send((b"EVAL", script.text, 1, key, *arguments))
+        return self.receive()
+
+    def send(self, script: Script, key: bytes, *arguments: bytes) -> None:
+        """Send the call of a script, whose reply is to be received."""
+        self._send((b"EVALSHA", script.digest, 1, key, *arguments))
+
+    def post(self, *command: bytes | int) -> None:
+        """Send a command whose reply nobody waits for."""
+        self._send(command)
+        self._unread += 1
+
+    def _send(self, command: tuple[Any, ...]) -> None:
+        channel = self._open()
+        try:
+            channel.send(hiredis.pack_command(command), self._server.timeout)
+        except OSError as error:
+            self._fail(error)
+        except LinkBroken:
+            self.close()
+            raise
+
+    def receive(self) -> Any:
+        """Return the reply to what was sent."""
+        channel = self._open()
+        try:
+            while True:
+                found = channel.reply()
+                if found is False:
+                    channel.wait(self._server.timeout)
+                elif self._unread:
+                    self._unread -= 1
+                else:
+                    break
+        except OSError as error:
+            self._fail(error)
+        except LinkBroken:
+            self.close()
+            raise
+        if isinstance(found, ServerError):
+            raise found
+        return found
+
+    async def areceive(self) -> Any:
+        """Do a `receive` from async code. When cancelled, the reply is still to be received."""
+        channel = self._open()
+        try:
+            while True:
+                found = channel.reply()
+                if found is False:
+                    await channel.async_wait(self._server.timeout)
+                elif self._unread:
+                    self._unread -= 1
+                else:
+                    break
+        except OSError as error:
+            self._fail(error)
+        except LinkBroken:
+            self.close()
+            raise
+        if isinstance(found, ServerError):
+            raise found
+        return found
+
+    def _open(self) -> Channel:
+        if self._channel is None:
+            raise LinkBroken(f"{self._server.name}: the connection is closed")
+        return self._channel
+
+    def _fail(self, error: OSError) -> Any:
+        self.close()
+        raise LinkBroken(f"{self._server.name}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection; the next use makes another."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()

@@ -1,0 +1,279 @@
+"""An exchange as steps: which requests go to which shards, one after another or at once.
+
+No I/O here: whoever drives the steps makes the calls they yield, and sends the replies in.
+"""
+
+from collections.abc import Generator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from busway.bus.errors import LayerUnavailable
+from busway.bus.layer import Delivery, GroupSend, Operation, Outcome, Refusal, Return
+from busway.bus.redis import packing
+from busway.bus.redis.books import GROWING, Books
+from busway.bus.redis.complaints import ServerError, explain
+from busway.bus.redis.seats import Asked, Call, Seat
+
+if TYPE_CHECKING:
+    from busway.bus.redis.layer import RedisChannelLayer
+
+Steps = Generator[Sequence[Call], Sequence[Any], Outcome]
+"""Yields calls to make at the same time, gets their replies; returns the outcome."""
+
+
+class Exchanges:
+    """Plans the exchanges of one receiver."""
+
+    def __init__(self, layer: "RedisChannelLayer", books: Books) -> None:
+        """Plan by `books`."""
+        self._layer = layer
+        self._books = books
+        self.doubt: Sequence[Call] = ()
+        """Calls whose replies were lost, with the connections and all attempts to ask again."""
+        self._spare: list[Delivery] = []
+        """What calls in doubt turned out to have taken."""
+
+    def steps(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+        wake_below: int,
+        *,
+        hold: bool,
+    ) -> Steps:
+        """Return the steps of an exchange: see `Receiver.exchange`."""
+        layer = self._layer
+        if self.doubt:
+            return (
+                yield from self._resume(operations, done, channels, limit, wake_below, hold=hold)
+            )
+        if self._books.loose:
+            self._books.loose = {}
+        returned: list[Delivery] = []
+        batches: Sequence[packing.Batch | None] = ()
+        if operations:
+            batches = layer.pack(operations)
+            returned = [o.delivery for o in operations if isinstance(o, Return)]
+            self._books.check_returned(returned)
+        if not channels:
+            limit = 0
+        else:
+            self._books.listen_to(channels)
+        if limit:
+            layer.live()
+            if hold:
+                self._books.measure(len(done))
+            if self._spare:
+                return (yield from self._with_spare(operations, done, channels, limit))
+        asked = Asked(operations, returned, done, limit, wake_below, hold, bool(channels))
+        seats = self._books.seats
+        if len(seats) > 1:
+            seats = self._concerned(asked, batches)
+            if len(seats) > 1:
+                return (yield from self._several(asked, batches))
+        batch = batches[seats[0].shard.number] if batches else None
+        return (yield from self._single(seats[0], asked, batch))
+
+    def _resume(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+        wake_below: int,
+        *,
+        hold: bool,
+    ) -> Steps:
+        """Find out what became of the last exchange, then do this one.
+
+        What was not done is done by that. An operation that is given again, the same object, was
+        not lost and is not done twice.
+        """
+        calls, self.doubt = self.doubt, ()
+        for call in calls:
+            call.request.again = True
+        replies = yield calls
+        applied = {id(each) for call in calls for each in call.asked.operations}
+        for call, reply in zip(calls, replies, strict=True):
+            refused = self._books.refusals(call.asked, call.batch, reply)
+            applied -= {id(each.operation) for each in refused}
+            if not isinstance(reply, ServerError):
+                self._spare += self._books.settle(
+                    call, call.asked, reply, was_refused=bool(refused)
+                )
+        kept = [
+            (index, operation)
+            for index, operation in enumerate(operations)
+            if id(operation) not in applied
+            and not (
+                isinstance(operation, Return) and not self._books.held.find(operation.delivery)
+            )
+        ]
+        left = [operation for _, operation in kept]
+        outcome = yield from self.steps(left, done, channels, limit, wake_below, hold=hold)
+        again = [
+            Refusal(kept[each.index][0], each.operation, each.error) for each in outcome.refused
+        ]
+        return Outcome(outcome.deliveries, again)
+
+    def _with_spare(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+    ) -> Steps:
+        """Do an exchange that takes what a call in doubt had taken."""
+        spare, self._spare = self._spare[:limit], self._spare[limit:]
+        outcome = yield from self.steps(operations, done, channels, 0, 0, hold=True)
+        return Outcome(spare, outcome.refused)
+
+    def _concerned(self, asked: Asked, batches: Sequence[packing.Batch | None]) -> Sequence[Seat]:
+        """Return the seats that an exchange has something to do at; at least one."""
+        numbers = {number for number, batch in enumerate(batches) if batch is not None}
+        numbers.update(map(self._books.home, chain(asked.done, asked.returned)))
+        if asked.listening:
+            numbers.update(self._books.sources)
+            numbers.update(seat.shard.number for seat in self._books.seats if seat.subscription)
+        return [self._books.seats[number] for number in sorted(numbers)] or self._books.seats[:1]
+
+    def _several(self, asked: Asked, batches: Sequence[packing.Batch | None]) -> Steps:
+        """Do an exchange with several shards: first the operations, then, all at once, the rest."""
+        refused: list[Refusal] = []
+        calls = []
+        nothing = asked._replace(returned=(), done=(), limit=0, listening=False)
+        for seat in self._books.seats:
+            number = seat.shard.number
+            returned = [each for each in asked.returned if self._books.home(each) == number]
+            batch = batches[number] if batches else None
+            if batch is not None or returned:
+                part = nothing._replace(returned=returned)
+                calls.append((part, batch, self._books.call(seat, part, batch)))
+        if calls:
+            replies = yield [call for *_, call in calls]
+            for (part, batch, call), reply in zip(calls, replies, strict=True):
+                refused += self._books.refusals(part, batch, reply)
+                if isinstance(reply, ServerError):
+                    yield from self._do_on_full(call.seat, part)
+                else:
+                    self._books.settle(call, part, reply, was_refused=False)
+            refused.sort(key=lambda refusal: refusal.index)
+        if refused:
+            asked = asked._replace(done=())
+        deliveries = yield from self._take_all(asked._replace(operations=(), returned=()))
+        return Outcome(deliveries, refused)
+
+    def _do_on_full(
+        self, seat: Seat, asked: Asked
+    ) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
+        """Do on a server without memory what adds nothing to it; returns what was taken."""
+        left = [each for each in asked.operations if not isinstance(each, (*GROWING, GroupSend))]
+        batch = self._layer.pack(left)[seat.shard.number] if left else None
+        asked = asked._replace(operations=left, done=())
+        call = self._books.call(seat, asked, batch)
+        call.request.full = True
+        (reply,) = yield (call,)
+        if isinstance(reply, ServerError):
+            raise LayerUnavailable(explain(reply))
+        return self._books.settle(call, asked, reply, was_refused=True)
+
+    def _take_all(self, asked: Asked) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
+        """Finish what is done, and take from all shards; register with them to sleep.
+
+        Shards are asked for equal shares, then those that gave all of it for what is missing. Only
+        when there is too little the receiver is registered: else it could be woken for a message
+        while it is at work, and another sleeps.
+        """
+        done: dict[int, list[Delivery]] = {}
+        for delivery in asked.done:
+            done.setdefault(self._books.home(delivery), []).append(delivery)
+        sources = set(self._books.sources) if asked.listening else set()
+        elsewhere = [
+            s for s in self._books.seats if s.subscription and s.shard.number not in sources
+        ]
+        deliveries: list[Delivery] = []
+        left, first = asked.limit, True
+        open_ = [self._books.seats[number] for number in sorted(sources)]
+        while first or (left and open_):
+            shares = _shares(left, open_, self._books.turn)
+            parts: list[tuple[Seat, Asked]] = []
+            for seat in self._books.seats if first else open_:
+                mine = done.pop(seat.shard.number, []) if first else []
+                share = shares.get(seat.shard.number, 0)
+                turns_away = first and asked.listening and (seat in elsewhere or not asked.limit)
+                if mine or share or turns_away:
+                    listens = bool(share) or turns_away
+                    parts.append(
+                        (
+                            seat,
+                            asked._replace(done=mine, limit=share, listening=listens, wake_below=0),
+                        )
+                    )
+            taken = yield from self._take_round(parts)
+            deliveries += chain.from_iterable(found for found, _ in taken.values())
+            left = asked.limit - len(deliveries)
+            open_ = [
+                seat
+                for seat in open_
+                if taken.get(seat.shard.number, ((), 0))[1] == shares.get(seat.shard.number, 0)
+            ]
+            first = False
+        if asked.limit and len(deliveries) < asked.wake_below:
+            # What came meanwhile rings at once.
+            part = asked._replace(done=(), limit=0)
+            seats = [self._books.seats[number] for number in sorted(sources)]
+            yield from self._take_round([(seat, part) for seat in seats], sleeps=True)
+        return deliveries
+
+    def _take_round(
+        self, parts: Sequence[tuple[Seat, Asked]], *, sleeps: bool = False
+    ) -> Generator[Sequence[Call], Sequence[Any], dict[int, tuple[list[Delivery], int]]]:
+        """Do exchanges at the same time; returns what each gave, and how many it counts as."""
+        calls = []
+        place = self._books.held.next
+        for seat, part in parts:
+            call = self._books.call(seat, part, None)
+            call.request.place = place
+            call.request.sleeps = sleeps
+            place += part.limit
+            calls.append(call)
+        if not calls:
+            return {}
+        replies = yield calls
+        found = {}
+        for (seat, part), call, reply in zip(parts, calls, replies, strict=True):
+            if isinstance(reply, ServerError):
+                raise LayerUnavailable(explain(reply))
+            deliveries = self._books.settle(call, part, reply, was_refused=False)
+            found[seat.shard.number] = (deliveries, len(deliveries) + self._books.void)
+        return found
+
+    def _single(self, seat: Seat, asked: Asked, batch: packing.Batch | None) -> Steps:
+        """Do an exchange with one shard."""
+        call = self._books.call(seat, asked, batch)
+        (reply,) = yield (call,)
+        refused = list(self._books.refusals(asked, batch, reply))
+        if isinstance(reply, ServerError):
+            return Outcome((yield from self._do_on_full(seat, asked)), refused)
+        deliveries = self._books.settle(call, asked, reply, was_refused=bool(refused))
+        left = asked.limit - len(deliveries)
+        if reply[0] and left and self._books.void:
+            # Group messages to nobody took the place of messages that may still wait.
+            more = yield from self._single(
+                seat, asked._replace(operations=(), returned=(), done=(), limit=left), None
+            )
+            deliveries += more.deliveries
+        return Outcome(deliveries, refused)
+
+
+def _shares(limit: int, seats: Sequence[Seat], turn: int) -> dict[int, int]:
+    """Return how many messages to take from each seat, by the numbers of their shards."""
+    if not seats:
+        return {}
+    each, rest = divmod(limit, len(seats))
+    return {
+        seat.shard.number: each + ((place + turn) % len(seats) < rest)
+        for place, seat in enumerate(seats)
+    }

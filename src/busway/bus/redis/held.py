@@ -1,0 +1,104 @@
+"""What a receiver holds, as it and the servers know it: bundles, each on one shard."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from busway.bus.layer import Delivery
+
+Touched = dict[int, set[int]]
+"""Places of messages, by the place of the first of their bundle."""
+
+
+class Bundle(msgspec.Struct, gc=False):
+    """Messages that one exchange took off one shard, at consecutive places."""
+
+    shard: int
+    first: int
+    count: int
+    gone: set[int]
+    """Places of those that are done or were given back."""
+
+
+class Changes(msgspec.Struct, gc=False):
+    """What a shard has to change in its record of a receiver."""
+
+    finished: list[str]
+    """Fields to remove."""
+    gone: list[str]
+    """Fields and their new values."""
+
+
+class Held:
+    """A receiver's messages, each by its place in all that the receiver ever took."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        """The highest place that was begun; places count from 1."""
+        self.next = 1
+        """The place of the next message that is taken."""
+        self.counts: dict[int, int] = {}
+        """How many messages are held of each shard."""
+        self._bundles: dict[int, Bundle] = {}
+
+    def take(self, shard: int, first: int, count: int) -> None:
+        """Add `count` messages that were taken off `shard`, at places from `first`."""
+        bundle = Bundle(shard, first, count, set())
+        self._bundles.update(dict.fromkeys(range(first, first + count), bundle))
+        self.next = max(self.next, first + count)
+        self.counts[shard] = self.counts.get(shard, 0) + count
+
+    def find(self, delivery: Delivery) -> Bundle | None:
+        """Return the bundle of a delivery that is held, or None."""
+        return self._bundles.get(delivery.place)
+
+    def touch(self, deliveries: Iterable[Delivery]) -> Touched:
+        """Return which of `deliveries` are held."""
+        touched: Touched = {}
+        bundles = self._bundles
+        for delivery in deliveries:
+            bundle = bundles.get(delivery.place)
+            if bundle is not None:
+                places = touched.get(bundle.first)
+                if places is None:
+                    places = touched[bundle.first] = set()
+                places.add(delivery.place)
+        return touched
+
+    def changes(self, touched: Mapping[int, set[int]], shard: int) -> Changes:
+        """Return what `shard` has to change when the messages in `touched` leave these hands."""
+        changes = Changes([], [])
+        for places in touched.values():
+            bundle = self._bundles[next(iter(places))]
+            if bundle.shard != shard:
+                continue
+            first = bundle.first
+            if len(places) + len(bundle.gone) == bundle.count:
+                changes.finished.append(str(first))
+                if bundle.gone:
+                    changes.finished.append(f"x{first}")
+            else:
+                indexes = (place - first + 1 for place in bundle.gone | places)
+                changes.gone += (f"x{first}", ",".join(map(str, indexes)))
+        return changes
+
+    def remove(self, touched: Mapping[int, set[int]]) -> None:
+        """Let the messages in `touched` go."""
+        for places in touched.values():
+            for place in places:
+                bundle = self._bundles.pop(place)
+                bundle.gone.add(place)
+                self.counts[bundle.shard] -= 1
+
+    def lose(self, shard: int) -> int:
+        """Forget what was taken off a shard, which lost its data; returns how many messages."""
+        lost = [place for place, bundle in self._bundles.items() if bundle.shard == shard]
+        for place in lost:
+            del self._bundles[place]
+        self.counts.pop(shard, None)
+        return len(lost)
+
+    def clear(self) -> None:
+        """Hold nothing any more: it was lost, or given to others."""
+        self._bundles.clear()
+        self.counts.clear()

@@ -1,0 +1,277 @@
+"""The Redis channel layer."""
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from threading import Lock
+from typing import Any, Self
+
+from busway.bus import names
+from busway.bus.codec import Ids, decode_envelope, decode_message
+from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
+from busway.bus.groups import LocalGroups
+from busway.bus.layer import ChannelLayer, GroupAdd, Operation, Receiver, Statistics
+from busway.bus.plans import Plans
+from busway.bus.redis import packing, wire
+from busway.bus.redis.complaints import ServerError
+from busway.bus.redis.connections import Link
+from busway.bus.redis.heartbeat import ALIVE, Heartbeat
+from busway.bus.redis.links import Links
+from busway.bus.redis.receiver import RedisReceiver
+from busway.bus.redis.scripts import script
+from busway.bus.redis.servers import CONNECTION_OPTIONS, Server
+from busway.bus.redis.shards import Shard, shard_of
+from busway.bus.redis.urls import shards_of
+from busway.bus.urls import LAYER_OPTIONS, query_options
+
+logger = logging.getLogger("busway.bus")
+
+_MEMBERS_AT_ONCE = 500
+
+_SAME_CLOCK = 0.001
+"""Seconds that clocks may differ and count as one."""
+
+
+class RedisChannelLayer(ChannelLayer):
+    """A channel layer on a Redis or Valkey server, for any number of machines.
+
+    Connections are made when they are needed, and made anew when they end.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str] = "redis://localhost:6379/0",
+        *,
+        prefix: str = "busway",
+        slots: int | None = None,
+        connection_kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Use the bus at `url`.
+
+        Args:
+            url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py takes them; hosts with
+                commas between them, or a list of URLs, are shards. `redis+sentinel://` and
+                `redis+cluster://`: see `busway.bus.redis.urls`.
+            prefix: what the names of all keys begin with; buses with different ones are apart.
+            slots: shards on a cluster; None: 16. All processes have to say the same.
+            connection_kwargs: arguments of redis-py's connections, such as `ssl_ca_certs`.
+            options: those of `ChannelLayer`.
+
+        Raises `ConfigurationError`.
+        """
+        super().__init__(**options)
+        self.process = names.random_part()
+        """This process's name on the bus."""
+        self.shards: list[Shard] = shards_of(url, prefix, slots, dict(connection_kwargs or {}))
+        self.plans = Plans(self.policies)
+        self.groups = LocalGroups()
+        ordering = {p.ordering for p in self.policies.all() if p.ordering is not None}
+        self._packer = packing.Packer(
+            self.plans,
+            ordering,
+            self.message_size,
+            self.group_expiry,
+            Ids().new,
+        )
+        self._offset = 0.0
+        """Seconds that the servers' clock is ahead of ours."""
+        self._is_new = False
+        """Whether a server has lost its data, and the members of groups are to be added again."""
+        self._epochs: dict[bytes, bytes] = {}
+        self._numbers = count()
+        self._begin()
+        _layers.add(self)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make a layer from `redis://HOST/DB?prefix=…&capacity=…`."""
+        options = query_options(
+            url, LAYER_OPTIONS | {"prefix": str, "slots": int} | CONNECTION_OPTIONS
+        )
+        connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
+        return cls(url.partition("?")[0], connection_kwargs=connection, **options)
+
+    def _begin(self) -> None:
+        """Make what belongs to this process alone."""
+        self._lock = Lock()
+        self._links = Links(self.link)
+        self.life = 1
+        """Counts how often this process was thought dead, and came back."""
+        self._alive_until = 0.0
+        """Until when nobody thinks it dead, by `time.monotonic`; 0: nobody knows it yet."""
+        self._heart = Heartbeat(self._beat)
+        self._heart_links = Links(self.link)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the layer was closed."""
+        return self._closed
+
+    # -- for its receivers --------------------------------------------------------------
+
+    def epoch(self, shard: Shard) -> bytes:
+        """Return the mark of a shard's data; empty while it is not known."""
+        return self._epochs.get(shard.key, b"")
+
+    def now(self) -> float:
+        """Return the time by the servers' clock: seconds since the epoch."""
+        return time.time() + self._offset
+
+    def pack(self, operations: Sequence[Operation]) -> Sequence[packing.Batch | None]:
+        """Return operations made ready for each shard. Raises `UsageError`."""
+        return self._packer.pack(operations, self.now(), len(self.shards), self.shard_of)
+
+    def shard_of(self, address: str, lane: str) -> int:
+        """Return the number of the shard that has the messages of an address and lane."""
+        return shard_of(address, lane, len(self.shards))
+
+    def link(self, server: Server) -> Link:
+        """Return a new connection to a server."""
+        return Link(server, lambda link: self._greet(link, server))
+
+    def live(self) -> None:
+        """See to it that others know this process to be alive."""
+        if not self._alive_until:
+            self._alive_until = time.monotonic() + ALIVE
+            self._heart.start()
+
+    def is_surely_alive(self) -> bool:
+        """Say whether nobody can think this process dead."""
+        return time.monotonic() < self._alive_until
+
+    def _greet(self, link: Link, server: Server) -> None:
+        for shard in self.shards:
+            if shard.server is server:
+                self._get_to_know(link, shard)
+
+    def _get_to_know(self, link: Link, shard: Shard) -> None:
+        before = time.time()
+        mark = names.random_part().encode()
+        epoch, seconds, micros = link.run(script("hello"), shard.key, mark)
+        after = time.time()
+        offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
+        self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
+        known = self._epochs.setdefault(shard.key, epoch)
+        if known != epoch:
+            self._epochs[shard.key] = epoch
+            self._is_new = True
+            self._heart.hurry()
+            logger.warning(
+                "%s has lost its data; messages that waited there are gone, group members of "
+                "this process are added again",
+                shard.server.name,
+            )
+
+    def _beat(self) -> None:
+        """Tell every shard that this process is alive."""
+        start = time.monotonic()
+        arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
+        lived = True
+        for shard in self.shards:
+            try:
+                _, lives = self._heart_links.run(script("beat"), shard, *arguments)
+            except (BusError, ServerError) as error:
+                logger.debug("no heartbeat: %s", error)
+                return
+            lived = lived and bool(lives)
+        if not lived:
+            self.life += 1  # receivers make themselves known again
+        if self._is_new:
+            self._is_new = False
+            self._add_members_again()
+        self._alive_until = start + ALIVE
+
+    def _add_members_again(self) -> None:
+        """Restore the memberships of this process's channels, which a server has lost."""
+        operations = [GroupAdd(group, channel) for group, channel in self.groups.all()]
+        for first in range(0, len(operations), _MEMBERS_AT_ONCE):
+            try:
+                self.exchange(operations[first : first + _MEMBERS_AT_ONCE])
+            except BusError as error:
+                logger.debug("members are not added again yet: %s", error)
+                self._is_new = True
+                return
+
+    # -- what a backend implements ------------------------------------------------------
+
+    def receiver(self) -> Receiver:
+        """Return a new reader of this layer, for one thread or one event loop; close it after."""
+        if self._closed:
+            raise LayerClosed("channel layer")
+        return RedisReceiver(self, f"{self.process}.{next(self._numbers)}")
+
+    def _ask(self, name: str, *arguments: bytes) -> list[Any]:
+        """Run a script on every shard; returns the replies."""
+        if self._closed:
+            raise LayerClosed("channel layer")
+        with self._lock:
+            try:
+                return [self._links.run(script(name), shard, *arguments) for shard in self.shards]
+            except ServerError as error:
+                raise LayerUnavailable(str(error)) from error
+
+    def group_channels(self, group: str) -> list[str]:
+        """Return the member channels of `group`, in no particular order."""
+        names.check_group(group)
+        replies = self._ask("members", group.encode())
+        return [member.decode() for reply in replies for member in reply]
+
+    def peek(self, channel: str) -> dict[str, Any] | None:
+        """See `ChannelLayer.peek`."""
+        names.check_channel(channel)
+        names.check_receivable(channel)
+        found = [raw for raw in self._ask("peek", channel.encode()) if raw]
+        if not found:
+            return None
+        return decode_message(decode_envelope(found[0]).body)
+
+    def flush(self) -> None:
+        """Drop every message, group and count. Receivers that wait go on waiting."""
+        self._ask("flush", wire.core_of(b"", self.now()), os.urandom(8))
+        self._local.clear()
+
+    def statistics(self, channel: str | None = None) -> Statistics:
+        """Return the counts of `channel` (or prefix), or of the whole layer for None."""
+        if channel is not None:
+            names.check_receivable(channel)
+        return wire.add_statistics(self._ask("statistics", (channel or "").encode()))
+
+    def close(self) -> None:
+        """Leave the bus; messages stay in it, but for those addressed to this process."""
+        if self._closed:
+            return
+        super().close()
+        self._heart.stop()
+        if self._epochs:
+            nothing = (b"", b"", b"", b"")
+            for shard in self.shards:
+                with suppress(BusError, ServerError):
+                    self._links.run(script("leave"), shard, self.process.encode(), *nothing)
+        self._links.close()
+        self._heart_links.close()
+
+    def _after_fork(self) -> None:
+        """Go on as a new process, which connects when it needs to."""
+        self._links.close()
+        self._heart_links.close()
+        self.process = names.random_part()
+        self.groups = LocalGroups()
+        self._begin()
+        while self._idle:
+            self._idle.pop().abandon()
+
+
+_layers: "weakref.WeakSet[RedisChannelLayer]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for layer in list(_layers):
+        layer._after_fork()  # noqa: SLF001  (the same module)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,145 @@
+-- What becomes of what receivers hold, of processes that died, and of what nobody fetches. Put
+-- between `common` and the scripts that need it.
+
+-- Settles what a receiver held that had begun up to place `begun`: what it began is lost, and
+-- counted; the rest goes back in front.
+local function settle(receiver, begun)
+  local key = P .. 'h:' .. receiver
+  local found = call('HGETALL', key)
+  if #found == 0 then return end
+  local fields, firsts = {}, {}
+  for i = 1, #found, 2 do
+    fields[found[i]] = found[i + 1]
+    local first = tonumber(found[i])
+    if first then firsts[#firsts + 1] = first end
+  end
+  table.sort(firsts)
+  begun = begun or tonumber(fields.b or 0)
+  local back, lost = {}, {}
+  for _, first in ipairs(firsts) do
+    local items = untie(fields[tostring(first)])
+    local gone = {}
+    for index in (fields['x' .. first] or ''):gmatch('%d+') do gone[tonumber(index)] = true end
+    for i = 1, #items, 2 do
+      local index = (i + 1) / 2
+      if not gone[index] then
+        local list = first + index - 1 <= begun and lost or back
+        list[#list + 1] = items[i]
+        list[#list + 1] = items[i + 1]
+      end
+    end
+  end
+  call('DEL', key)
+  put_back(back)
+  for i = 1, #lost, 2 do
+    drop(channel(address_of((head_of(lost[i])))), 'receiver died')
+    if lost[i + 1] ~= '' then release(lost[i + 1]) end
+  end
+end
+
+-- Drops what waits for a prefix whose process died; its channels leave their groups.
+local function abandon(prefix)
+  local record = channel(prefix)
+  flush(record)
+  record.owner = ''
+  local key = P .. 'm:' .. prefix
+  if record.pending > 0 then drop(record, 'receiver died', record.pending) end
+  call('DEL', key)
+  record.pending = 0
+  record.changed = true
+  unblock(record)
+  leave(prefix)
+end
+
+local function bury(process)
+  local receivers = call('SMEMBERS', P .. 'r:' .. process)
+  local subscriptions = call('HKEYS', P .. 'subs')
+  for _, receiver in ipairs(receivers) do
+    settle(receiver)
+    call('DEL', P .. 'x:' .. receiver)
+    for _, name in ipairs(subscriptions) do call('ZREM', P .. 's:' .. name, receiver) end
+  end
+  for _, prefix in ipairs(call('SMEMBERS', P .. 'o:' .. process)) do
+    if channel(prefix).owner == process then abandon(prefix) end
+  end
+  call('DEL', P .. 'r:' .. process, P .. 'o:' .. process)
+  call('ZREM', P .. 'processes', process)
+  for _, address in ipairs(call('SMEMBERS', P .. 'channels')) do
+    -- The dead receiver may have been the one that was woken for it.
+    if call('EXISTS', P .. 'm:' .. address) == 1 then ring(channel(address), 1) end
+  end
+end
+
+local function bury_dead()
+  for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'processes', '-inf', now)) do bury(dead) end
+end
+
+local IDLE = 60  -- seconds after which what is of passing use is forgotten
+
+local function drop_subscription(name, names)
+  for _, each in ipairs(names) do
+    local record = channel(each)
+    record.subs = (record.subs .. ' '):gsub(' ' .. name .. ' ', ' '):gsub(' $', '')
+    record.changed = true
+  end
+  call('HDEL', P .. 'subs', name)
+  call('DEL', P .. 'u:' .. name)
+end
+
+local function is_idle(record)
+  return record.subs == '' and record.owner == '' and not record.fresh[1]
+    and call('EXISTS', P .. 'm:' .. record.address) == 0
+end
+
+local function forget_channel(record)
+  local address = record.address
+  local counts = call('HGETALL', P .. 'c:' .. address)
+  for i = 1, #counts, 2 do
+    local field = counts[i]
+    if field == 'accepted' or field == 'refused' or field:sub(1, 8) == 'dropped:' then
+      call('HINCRBY', P .. 'past', field, counts[i + 1])
+    end
+  end
+  call('DEL', P .. 'c:' .. address)
+  call('SREM', P .. 'channels', address)
+  channels[address] = nil
+end
+
+local function tidy(address)
+  local record = channel(address)
+  purge(record)
+  if address:find('[!?]') and not record.changed and is_idle(record) then
+    local used = tonumber(call('HGET', P .. 'c:' .. address, 'used') or 0)
+    if used < now - IDLE then forget_channel(record) end
+  end
+end
+
+-- Drops what has expired, and what is of no use any more; at most about `limit` of each kind.
+local function sweep(limit)
+  promote(limit)
+  local cursor = call('GET', P .. 'cursor') or '0'
+  local found = call('SSCAN', P .. 'channels', cursor, 'COUNT', limit)
+  call('SET', P .. 'cursor', found[1], 'EX', 600)
+  for _, address in ipairs(found[2]) do tidy(address) end
+  for _, group in ipairs(call('ZRANGEBYSCORE', P .. 'groups', '-inf', now, 'LIMIT', 0, limit)) do
+    local key = P .. 'g:' .. group
+    for _, member in ipairs(call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, limit)) do
+      discard(group, member)
+    end
+    local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if first[2] then
+      call('ZADD', P .. 'groups', first[2], group)
+    else
+      call('ZREM', P .. 'groups', group)
+    end
+  end
+  for _, name in ipairs(call('HKEYS', P .. 'subs')) do
+    if call('EXISTS', P .. 's:' .. name) == 1 then
+      call('DEL', P .. 'u:' .. name)
+    elseif call('SET', P .. 'u:' .. name, now, 'NX') == false then
+      if tonumber(call('GET', P .. 'u:' .. name)) < now - IDLE then
+        drop_subscription(name, unpack_(call('HGET', P .. 'subs', name)))
+      end
+    end
+  end
+end

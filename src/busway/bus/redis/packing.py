@@ -1,0 +1,232 @@
+"""Operations made ready to be sent: bundles and envelopes, in batches, one a shard."""
+
+from collections.abc import Callable, Iterable, Sequence
+from secrets import randbits
+from struct import Struct
+from typing import Any
+
+import msgspec
+
+from busway.bus import names
+from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
+from busway.bus.codec import Kind, encode_message
+from busway.bus.layer import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
+from busway.bus.messages import Message
+from busway.bus.parcels import Parcel, message_parcel, notice
+from busway.bus.plans import Plan, Plans
+from busway.bus.redis.wire import core_of, lane_field, turn_of
+
+_head = Struct(">BHdI").pack
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Run(msgspec.Struct, gc=False):
+    """Messages for one channel, that go there as one bundle."""
+
+    segment: list[Any]
+    indexes: list[int]
+    """Places of their operations."""
+    envelopes: list[bytes]
+    table: list[Any]
+    """Length of the envelope and turn, of each."""
+    expires: float
+    size: int = 0
+
+    def bundle(self) -> bytes:
+        """Return the messages as a bundle: see `lua/common.lua`."""
+        count = len(self.envelopes)
+        self.segment[2] = count
+        table = _encode(self.table)
+        return _head(0, count, self.expires, len(table)) + table + tie(self.envelopes)
+
+
+class Batch(msgspec.Struct, gc=False):
+    """Operations for one shard."""
+
+    rules: list[Any]
+    known: dict[str, int]
+    """Where in `rules` an address stands, from 1."""
+    segments: list[Any]
+    parts: list[Run | bytes]
+    """What the segments need, in their order: runs, or envelopes."""
+    places: list[list[int]]
+    """Places of each segment's operations."""
+    runs: dict[str, Run]
+    """Of each address, the one that takes further messages."""
+    lanes: set[str]
+    """Lanes of messages in `runs`."""
+
+    def arguments(self) -> list[bytes]:
+        """Return what the segments need, as bytes."""
+        return [part if isinstance(part, bytes) else part.bundle() for part in self.parts]
+
+    def add(self, segment: list[Any], index: int, *parts: bytes) -> None:
+        """Add an operation that is no plain send; all that follows comes after it."""
+        self.runs.clear()
+        self.lanes.clear()
+        self.segments.append(segment)
+        self.places.append([index])
+        self.parts += parts
+
+    def send(self, parcel: Parcel, index: int) -> None:
+        """Add a message."""
+        envelope, data, address = parcel.envelope, parcel.data, parcel.plan.address
+        lane = lane_field(envelope.lane) if envelope.lane else ""
+        if lane:
+            if lane in self.lanes:
+                # It comes behind: what is in another channel may be before it, too.
+                self.runs.clear()
+                self.lanes.clear()
+            self.lanes.add(lane)
+        run = self.runs.get(address)
+        if run is None or len(run.indexes) == MAX_COUNT or run.size > MAX_SIZE:
+            run = self.runs[address] = Run([0, self.rule(parcel.plan), 0, []], [], [], [], 0.0)
+            run.expires = envelope.expires
+            self.segments.append(run.segment)
+            self.places.append(run.indexes)
+            self.parts.append(run)
+        run.indexes.append(index)
+        run.envelopes.append(data)
+        run.size += len(data)
+        if lane:
+            id_ = f"{envelope.id:016x}"
+            run.table += (len(data), id_ + lane)
+            run.segment[3] += (lane, id_)
+        else:
+            run.table += (len(data), "")
+
+    def rule(self, plan: Plan) -> int:
+        """Return where in `rules` the rules of a channel are."""
+        place = self.known.get(plan.address)
+        if place is None:
+            place = self.known[plan.address] = len(self.rules) + 1
+            self.rules += (plan.address, plan.capacity, plan.lane_capacity)
+        return place
+
+
+class Packer:
+    """Makes batches of operations, for one layer."""
+
+    def __init__(
+        self,
+        plans: Plans,
+        ordering_keys: Iterable[str],
+        limit: int,
+        group_expiry: float,
+        ids: Callable[[], int],
+    ) -> None:
+        """Pack by `plans`.
+
+        Args:
+            ordering_keys: keys of messages by which any channel is ordered.
+            limit: bytes of a message.
+            group_expiry: seconds for which a membership lasts.
+            ids: gives new ids.
+        """
+        self._plans = plans
+        self._ordering_keys = tuple(ordering_keys)
+        self._limit = limit
+        self._group_expiry = group_expiry
+        self._new_id = ids
+
+    def pack(
+        self,
+        operations: Sequence[Operation],
+        now: float,
+        shards: int,
+        shard_of: Callable[[str, str], int],
+    ) -> list[Batch | None]:
+        """Return the batch of each shard, or None.
+
+        `now` is seconds since the epoch; `shard_of` says where an address and a lane belong.
+        Raises `UsageError` for names and messages that are wrong.
+        """
+        batches: list[Batch | None] = [None] * shards
+        plans, new_id, limit = self._plans, self._new_id, self._limit
+        for index, operation in enumerate(operations):
+            if not isinstance(operation, Send):
+                self._pack_other(batches, index, operation, now, shard_of)
+                continue
+            channel, message = operation.channel, operation.message
+            try:
+                plan = plans[channel]
+            except TypeError:  # not even something that could be a key
+                names.check_channel(channel)
+                raise
+            body = encode_message(message, channel, limit, checked=operation.checked)
+            parcel = message_parcel(plan, channel, message, body, new_id(), now, operation.delay)
+            lane = parcel.envelope.lane
+            batch = _batch(batches, shard_of(plan.address, lane) if shards > 1 else 0)
+            if parcel.due:
+                id_ = parcel.envelope.id
+                rule, turn = batch.rule(plan), turn_of(id_, lane)
+                batch.add([4, rule, turn, parcel.due, f"{id_:016x}"], index, parcel.data)
+            else:
+                batch.send(parcel, index)
+        return batches
+
+    def _pack_other(
+        self,
+        batches: list[Batch | None],
+        index: int,
+        operation: Operation,
+        now: float,
+        shard_of: Callable[[str, str], int],
+    ) -> None:
+        match operation:
+            case GroupSend(group):
+                names.check_group(group)
+                self._pack_group_send(batches, index, operation, now)
+            case GroupAdd(group, channel):
+                names.check_group(group)
+                names.check_channel(channel)
+                plan = self._plans[channel]
+                batch = _batch(batches, shard_of(plan.address, ""))
+                lane = plan.lane.partition("\0")[0]
+                rule = [plan.capacity, plan.lane_capacity, plan.expiry, plan.ordering or "", lane]
+                joined = self._notice(plan, Kind.JOINED, group, channel, now)
+                expires = now + self._group_expiry
+                batch.add([1, group, channel, expires, rule], index, *joined)
+            case GroupDiscard(group, channel):
+                names.check_group(group)
+                names.check_channel(channel)
+                plan = self._plans[channel]
+                batch = _batch(batches, shard_of(plan.address, ""))
+                left = self._notice(plan, Kind.LEFT, group, channel, now)
+                batch.add([2, group, channel], index, *left)
+            case Leave(channel):
+                names.check_channel(channel)
+                plan = self._plans[channel]
+                batch = _batch(batches, shard_of(plan.address, ""))
+                batch.add([5, channel], index, *self._notice(plan, Kind.LEFT, "", channel, now))
+            case _:
+                pass  # what is given back is put back all at once, to keep its order
+
+    def _pack_group_send(
+        self, batches: list[Batch | None], index: int, operation: GroupSend, now: float
+    ) -> None:
+        group, message = operation.group, operation.message
+        body = encode_message(message, group, self._limit, checked=operation.checked)
+        core = core_of(body, now)
+        values = self._lane_values(message)
+        for shard in range(len(batches)):
+            batch = _batch(batches, shard)
+            # Each target's message gets its number in the place of the last eight digits.
+            batch.add([3, group, f"{randbits(31):08x}00000000", values], index, core)
+
+    def _lane_values(self, message: Message) -> dict[str, str]:
+        keys = self._ordering_keys
+        return {key: str(value) for key in keys if (value := message.get(key)) is not None}
+
+    def _notice(
+        self, plan: Plan, kind: Kind, group: str, channel: str, now: float
+    ) -> tuple[bytes, ...]:
+        parcel = notice(plan, kind, group, channel, self._new_id(), now)
+        return (parcel.data,) if parcel is not None else ()
+
+
+def _batch(batches: list[Batch | None], shard: int) -> Batch:
+    batch = batches[shard]
+    if batch is None:
+        batch = batches[shard] = Batch([], {}, [], [], [], {}, set())
+    return batch

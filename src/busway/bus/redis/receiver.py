@@ -1,0 +1,340 @@
+"""The reader of a Redis layer: connections to the shards, waiting, and the end."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
+from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Return
+from busway.bus.redis import wire
+from busway.bus.redis.bell import Bell
+from busway.bus.redis.books import Books
+from busway.bus.redis.complaints import ServerError, is_passing
+from busway.bus.redis.connections import LinkBroken
+from busway.bus.redis.exchanges import Exchanges, Steps
+from busway.bus.redis.links import PERSISTENCE, Links, persist
+from busway.bus.redis.scripts import script
+from busway.bus.redis.seats import NOTHING, Call, Seat
+
+if TYPE_CHECKING:
+    from busway.bus.redis.layer import RedisChannelLayer
+
+T = TypeVar("T")
+
+LOOK_INTERVAL = 5.0
+"""Seconds after which a receiver looks without having been woken: a connection may have died and
+not said so."""
+
+
+class RedisReceiver(Receiver):
+    """A reader of a Redis layer."""
+
+    blocks = True
+
+    def __init__(self, layer: "RedisChannelLayer", name: str) -> None:
+        """Make the reader `name` of `layer`."""
+        self.name = name
+        self._layer = layer
+        self._bell = Bell()
+        self._links = Links(layer.link)
+        seats = [Seat(shard, layer, self._links) for shard in layer.shards]
+        self._books = Books(layer, name, seats)
+        self._exchanges = Exchanges(layer, self._books)
+        self._closed = False
+
+    # -- exchange -----------------------------------------------------------------------
+
+    def exchange(
+        self,
+        operations: Sequence[Operation] = (),
+        done: Sequence[Delivery] = (),
+        channels: Sequence[str] = (),
+        limit: int = 0,
+        *,
+        wake_below: int = 0,
+        hold: bool = True,
+    ) -> Outcome:
+        """See `Receiver.exchange`. It blocks for a round trip."""
+        self._check_open()
+        steps = self._exchanges.steps(operations, done, channels, limit, wake_below, hold=hold)
+        try:
+            calls = next(steps)
+            while True:
+                self._ready(calls)
+                calls = steps.send(self._run(calls))
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+    async def aexchange(
+        self,
+        operations: Sequence[Operation] = (),
+        done: Sequence[Delivery] = (),
+        channels: Sequence[str] = (),
+        limit: int = 0,
+        *,
+        wake_below: int = 0,
+        hold: bool = True,
+    ) -> Outcome:
+        """See `Receiver.aexchange`.
+
+        When it is cancelled, what was taken goes back in front of the others.
+        """
+        self._check_open()
+        steps = self._exchanges.steps(operations, done, channels, limit, wake_below, hold=hold)
+        try:
+            calls = next(steps)
+            while True:
+                if not self._is_ready(calls):
+                    await _in_thread(self._ready, calls)
+                replies: list[Any] = []
+                try:
+                    await self._arun(calls, replies)
+                except asyncio.CancelledError:
+                    self._give_back(self._end(steps, calls, replies))
+                    raise
+                calls = steps.send(replies)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+    def _end(self, steps: Steps, calls: Sequence[Call], replies: list[Any]) -> list[Delivery]:
+        """Finish an exchange that nobody waits for any more; returns what it took."""
+        try:
+            replies += [self._receive(call) for call in calls[len(replies) :]]
+            self._exchanges.doubt = ()
+            while True:
+                replies = self._run(steps.send(replies))
+        except StopIteration as end:
+            deliveries: list[Delivery] = end.value.deliveries
+            return deliveries
+        except BusError:
+            return []
+
+    def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Put back what was taken for somebody who is gone."""
+        operations: list[Operation] = [Return(each) for each in deliveries if each.place]
+        loose, self._books.loose = self._books.loose, {}
+        with suppress(BusError):
+            if operations:
+                self.exchange(operations)
+            for number, raw in loose.items():
+                seat = self._books.seats[number]
+                seat.number += 1
+                request = wire.Request(self.name, seat.number)
+                data, turns = wire.loose(raw)
+                if data:
+                    request.segments = [[6, *turns]]
+                    self._run([Call(seat, NOTHING, None, request, data)])
+
+    # -- calls ------------------------------------------------------------------------
+
+    def _is_ready(self, calls: Sequence[Call]) -> bool:
+        """Say whether all connections are there that `calls` need."""
+        return all(
+            call.seat.link.is_connected
+            and (
+                not call.request.wake_below
+                or self._bell.listens(call.seat.shard.server, self._bell_name(call.seat))
+            )
+            for call in calls
+        )
+
+    def _ready(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            seat = call.seat
+            seat.link.connect()
+            if call.request.wake_below:
+                name = self._bell_name(seat)
+                if not self._bell.listens(seat.shard.server, name):
+                    # Before it is registered: nobody rings a bell that is not heard.
+                    self._bell.listen(seat.shard.server, name)
+
+    def _bell_name(self, seat: Seat) -> bytes:
+        return seat.shard.key + b"bell:" + self.name.encode()
+
+    def _run(self, calls: Sequence[Call]) -> list[Any]:
+        self._exchanges.doubt = calls
+        self._send(calls)
+        replies = [self._receive(call) for call in calls]
+        self._exchanges.doubt = ()
+        return replies
+
+    def _send(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            with suppress(LinkBroken):  # noticed when the reply is to be received
+                call.seat.send(call)
+
+    def _receive(self, call: Call) -> Any:
+        try:
+            return call.seat.link.receive()
+        except ServerError as error:
+            return self._explain(call, error)
+        except LinkBroken:
+            return self._insist(call)
+
+    async def _arun(self, calls: Sequence[Call], replies: list[Any]) -> None:
+        """Do a `_run` from async code; the replies so far are in `replies` when cancelled."""
+        self._exchanges.doubt = calls
+        self._send(calls)
+        for call in calls:
+            try:
+                replies.append(await call.seat.link.areceive())
+            except ServerError as error:
+                replies.append(self._explain(call, error))
+            except LinkBroken:
+                replies.append(await _in_thread(self._insist, call))
+        self._exchanges.doubt = ()
+
+    def _explain(self, call: Call, error: ServerError) -> Any:
+        if str(error).startswith("NOSCRIPT") or is_passing(error):
+            return self._insist(call)
+        if str(error).startswith("OOM") and call.batch is None and not call.request.full:
+            call.request.full = True  # what is taken makes room
+            return self._insist(call)
+        return error
+
+    def _insist(self, call: Call) -> Any:
+        """Ask again what may have been done or not, on new connections."""
+        call.request.again = True
+        try:
+            return persist(call.seat.shard, lambda: call.seat.run(call))
+        except ServerError as error:
+            return error
+
+    # -- begun ------------------------------------------------------------------------
+
+    def begin(self, delivery: Delivery) -> bool:
+        """See `Receiver.begin`.
+
+        The shard is told before, and no answer awaited. For a quick consumer it is told once for
+        many messages: those of them that it had not begun are lost with it, if it dies.
+        """
+        place = delivery.place
+        if place <= self._books.held.begun:
+            return True
+        is_late = not self._layer.is_surely_alive()
+        if is_late and not self._still_has(delivery):
+            self._books.held.clear()
+            return False
+        for seat in self._books.seats:
+            if place > seat.marked and self._books.held.counts.get(seat.shard.number):
+                seat.marked = place + self._books.reach - 1
+                key = seat.shard.key + b"h:" + self.name.encode()
+                with suppress(LayerUnavailable):
+                    seat.link.post(b"HSET", key, b"b", seat.marked)
+        self._books.held.begun = place
+        return True
+
+    def _still_has(self, delivery: Delivery) -> bool:
+        """Mark what is begun, if nobody has got it meanwhile. It blocks until that is known."""
+        bundle = self._books.held.find(delivery)
+        if bundle is None:
+            return False
+        seat = self._books.seats[bundle.shard]
+        seat.marked = max(seat.marked, delivery.place)
+        marked = str(seat.marked).encode()
+        arguments = (self.name.encode(), str(bundle.first).encode(), marked)
+        deadline = time.monotonic() + 10 * PERSISTENCE
+        while time.monotonic() < deadline:
+            try:
+                return bool(seat.link.run(script("mark"), seat.shard.key, *arguments))
+            except (LayerUnavailable, ServerError):
+                time.sleep(random.uniform(0, 0.5))  # noqa: S311
+        return False
+
+    # -- waiting ----------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See `Receiver.wait`."""
+        self._check_open()
+        patience = self._patience()
+        if timeout is not None and timeout <= patience:
+            return self._bell.wait(max(0.0, timeout))
+        self._bell.wait(patience)
+        return True
+
+    async def async_wait(self, timeout: float | None = None) -> bool:
+        """See `Receiver.async_wait`."""
+        self._check_open()
+        patience = self._patience()
+        if timeout is not None and timeout <= patience:
+            return await self._bell.async_wait(max(0.0, timeout))
+        await self._bell.async_wait(patience)
+        return True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LayerClosed("receiver")
+        if self._layer.is_closed:
+            raise LayerClosed("channel layer")
+
+    def _patience(self) -> float:
+        """Seconds after which this receiver looks without having been woken."""
+        due = min((seat.due for seat in self._books.seats if seat.due), default=0.0)
+        if not due:
+            return LOOK_INTERVAL
+        return max(0.0, min(due - self._layer.now() + 0.001, LOOK_INTERVAL))
+
+    def interrupt(self) -> None:
+        """See `Receiver.interrupt`."""
+        self._bell.ring()
+
+    def fileno(self) -> int:
+        """See `Receiver.fileno`."""
+        return self._bell.fileno()
+
+    def drain(self) -> None:
+        """See `Receiver.drain`."""
+        self._bell.drain()
+
+    # -- the end ----------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """Close a forked child's copy, and leave the parent's as it is."""
+        self._closed = True
+        self._release()
+
+    def close(self) -> None:
+        """See `Receiver.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if not self._layer.is_closed:
+                for seat in self._books.seats:
+                    if seat.life or seat.subscription:
+                        self._leave(seat)
+        finally:
+            self._release()
+
+    def _leave(self, seat: Seat) -> None:
+        arguments = (
+            self._layer.process.encode(),
+            self.name.encode(),
+            str(self._books.held.begun).encode(),
+            seat.subscription.encode(),
+            msgspec.msgpack.encode(seat.channels),
+        )
+        with suppress(BusError, ServerError):
+            seat.link.run(script("leave"), seat.shard.key, *arguments)
+
+    def _release(self) -> None:
+        self._links.close()
+        self._bell.close()
+
+
+async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call what blocks in a thread. When cancelled, its end is awaited first."""
+    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await future
+        raise

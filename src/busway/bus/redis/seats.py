@@ -1,0 +1,77 @@
+"""A receiver's places at the shards, and what it asks there."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from busway.bus.layer import Delivery, Operation
+from busway.bus.redis import packing, wire
+from busway.bus.redis.connections import Link
+from busway.bus.redis.links import Links
+from busway.bus.redis.scripts import script
+from busway.bus.redis.shards import Shard
+
+if TYPE_CHECKING:
+    from busway.bus.redis.layer import RedisChannelLayer
+
+_EXCHANGE = script("exchange")
+
+
+class Asked(NamedTuple):
+    """What `exchange` was asked, made ready."""
+
+    operations: Sequence[Operation]
+    returned: Sequence[Delivery]
+    done: Sequence[Delivery]
+    limit: int
+    wake_below: int
+    hold: bool
+    listening: bool
+
+
+NOTHING = Asked((), (), (), 0, 0, False, False)
+
+
+class Call(msgspec.Struct, gc=False):
+    """An exchange with one shard."""
+
+    seat: "Seat"
+    asked: Asked
+    batch: packing.Batch | None
+    request: wire.Request
+    arguments: Sequence[bytes]
+
+
+class Seat:
+    """A receiver's place at one shard."""
+
+    def __init__(self, shard: Shard, layer: "RedisChannelLayer", links: Links) -> None:
+        self.shard = shard
+        self._links = links
+        self.number = 0
+        """Requests made."""
+        self.epoch = layer.epoch(shard)
+        self.life = 0
+        """In which life of the layer's process the shard got to know the receiver; 0: in none."""
+        self.subscription = ""
+        """The subscription that the receiver is registered with, or empty."""
+        self.channels: Sequence[str] = ()
+        self.marked = 0
+        """Up to which place the shard counts messages as begun."""
+        self.due = 0.0
+        """When the shard's next delayed message is due: seconds since the epoch, or 0."""
+
+    @property
+    def link(self) -> Link:
+        """The connection to the shard's server."""
+        return self._links.to(self.shard)
+
+    def send(self, call: Call) -> None:
+        """Send a request."""
+        arguments = (call.request.encode(), *call.arguments)
+        self.link.send(_EXCHANGE, self.shard.key, *arguments)
+
+    def run(self, call: Call) -> Any:
+        """Send a request and return the reply; the script may have been forgotten."""
+        return self.link.run(_EXCHANGE, self.shard.key, call.request.encode(), *call.arguments)

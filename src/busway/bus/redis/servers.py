@@ -1,0 +1,113 @@
+"""The servers of a bus, and how to connect to them: by redis-py."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import redis
+from redis.connection import AbstractConnection, ConnectionPool
+from redis.sentinel import Sentinel
+
+from busway.bus.errors import ConfigurationError, LayerUnavailable
+
+CONNECTION_OPTIONS: dict[str, type] = {
+    "db": int,
+    "username": str,
+    "password": str,
+    "socket_timeout": float,
+    "socket_connect_timeout": float,
+    "ssl_ca_certs": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
+    "ssl_cert_reqs": str,
+}
+"""Arguments of redis-py's connections that a layer's URL may have."""
+
+
+class Server:
+    """A server, and how to connect to it."""
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        """Take a URL that redis-py takes, and arguments of its connections.
+
+        Raises `ConfigurationError` for what redis-py does not take.
+        """
+        self.name = _without_password(url)
+        self.timeout = float(options.get("socket_timeout") or 10.0)
+        self._url = url
+        self._options = options
+        given = {"socket_connect_timeout": 5.0, **options, "protocol": 2}
+        try:
+            pool = ConnectionPool.from_url(url, **given)
+            self._class, self._arguments = pool.connection_class, pool.connection_kwargs
+            self._class(**self._arguments)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"{self.name}: {error}") from None
+
+    @property
+    def host(self) -> str:
+        """Its host's name."""
+        return str(self._arguments.get("host", "localhost"))
+
+    def beside(self, host: str, port: int) -> "Server":
+        """Return another server that is to be talked to in the same way."""
+        scheme, _, rest = self._url.partition("://")
+        user, at, _ = rest.partition("/")[0].rpartition("@")
+        return Server(f"{scheme}://{user}{at}{host}:{port}", self._options)
+
+    def connect(self) -> AbstractConnection:
+        """Return a new connection. Raises `LayerUnavailable`, which says what to do."""
+        return self._connect(self._arguments)
+
+    def _connect(self, arguments: Mapping[str, Any]) -> AbstractConnection:
+        made = self._class(**arguments)
+        try:
+            made.connect()
+        except (redis.RedisError, OSError) as error:
+            made.disconnect()
+            raise LayerUnavailable(f"{self.name}: {self._remedy(error)}") from error
+        return cast("AbstractConnection", made)
+
+    def _remedy(self, error: Exception) -> str:
+        """Return an error of a connection, and what to do about it."""
+        text = str(error)
+        if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
+            return f"{text}; give the right user and password: redis://user:password@host"
+        if issubclass(self._class, redis.SSLConnection):
+            return f"{text}; does that port speak TLS? redis:// is for one without"
+        if isinstance(error, redis.ConnectionError) and "closed" in text:
+            return f"{text}; a port with TLS wants rediss://"
+        return f"{text}; is the server running, and the address right?"
+
+
+class SentinelServer(Server):
+    """The server that sentinels call the master of a service."""
+
+    def __init__(
+        self,
+        url: str,
+        options: Mapping[str, Any],
+        sentinels: Sequence[tuple[str, int]],
+        service: str,
+    ) -> None:
+        """Ask `sentinels`; `url` says how to talk to the server they name."""
+        super().__init__(url, options)
+        self.name = f"service {service}"
+        self._service = service
+        self._sentinels = Sentinel(  # type: ignore[no-untyped-call]
+            sentinels, socket_timeout=1.0, socket_connect_timeout=1.0
+        )
+
+    def connect(self) -> AbstractConnection:
+        """Return a new connection to the master of now. Raises `LayerUnavailable`."""
+        try:
+            host, port = self._sentinels.discover_master(self._service)  # type: ignore[no-untyped-call]
+        except redis.RedisError as error:
+            raise LayerUnavailable(
+                f"{self.name}: {error}; are the sentinels reachable, and is that its name?"
+            ) from error
+        return self._connect({**self._arguments, "host": host, "port": port})
+
+
+def _without_password(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.rpartition("@")[2].partition("?")[0]

@@ -1,0 +1,74 @@
+"""What a Redis layer's URL says: which servers, and how they belong together.
+
+    redis://user:password@host:6379/0             one server; rediss:// with TLS, unix:///path
+    redis://host1:6379,host2:6379/0               several: each is a shard
+    redis+sentinel://host1:26379,host2:26379/main,other   services that sentinels know: shards
+    redis+cluster://host1:7000,host2:7001         a cluster, of which some nodes are named
+
+With rediss+sentinel and rediss+cluster the servers speak TLS.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from busway.bus.errors import ConfigurationError
+from busway.bus.redis.cluster import Cluster
+from busway.bus.redis.servers import SentinelServer, Server
+from busway.bus.redis.shards import Shard, make_cluster_shards, make_shards
+
+SLOTS = 16
+"""Shards on a cluster, unless told otherwise."""
+
+
+def shards_of(
+    url: str | Sequence[str], prefix: str, slots: int | None, options: dict[str, Any]
+) -> list[Shard]:
+    """Return the shards of the bus at `url`. Raises `ConfigurationError`."""
+    urls = [url] if isinstance(url, str) else list(url)
+    if not urls:
+        raise ConfigurationError("there are no Redis servers: expected a URL, or a list of them")
+    scheme, _, rest = urls[0].partition("://")
+    plain, _, kind = scheme.partition("+")
+    if slots is not None and kind != "cluster":
+        raise ConfigurationError("'slots' is for a cluster: redis+cluster://host:port")
+    if not kind:
+        servers = [Server(one, options) for each in urls for one in _split(each)]
+        return make_shards(servers, prefix)
+    if len(urls) > 1:
+        raise ConfigurationError(f"{scheme}:// stands alone, found {len(urls)} URLs")
+    if kind == "cluster":
+        if slots is not None and slots < 1:
+            raise ConfigurationError(f"slots is {slots}, expected 1 or more")
+        starts = [Server(one, options) for one in _split(f"{plain}://{rest}")]
+        return make_cluster_shards(Cluster(starts), slots or SLOTS, prefix)
+    if kind == "sentinel":
+        return make_shards(_services(f"{plain}://{rest}", options), prefix)
+    raise ConfigurationError(f"{scheme}:// is not known; expected {plain}+sentinel or +cluster")
+
+
+def _split(url: str) -> list[str]:
+    """Return a URL of each host of a URL."""
+    scheme, _, rest = url.partition("://")
+    hosts, slash, path = rest.partition("/")
+    if scheme == "unix" or "," not in hosts:
+        return [url]
+    user, at, hosts = hosts.rpartition("@")
+    return [f"{scheme}://{user}{at}{host}{slash}{path}" for host in hosts.split(",")]
+
+
+def _services(url: str, options: dict[str, Any]) -> list[Server]:
+    scheme, _, rest = url.partition("://")
+    hosts, _, services = rest.partition("/")
+    user, at, hosts = hosts.rpartition("@")
+    if not services:
+        raise ConfigurationError(
+            f"{scheme}+sentinel:// names no service: {scheme}+sentinel://host:26379/SERVICE"
+        )
+    sentinels = []
+    for host in hosts.split(","):
+        name, _, port = host.rpartition(":")
+        if not name or not port.isdigit():
+            raise ConfigurationError(f"sentinel {host!r}: expected host:port")
+        sentinels.append((name, int(port)))
+    template = f"{scheme}://{user}{at}sentinel"
+    return [SentinelServer(template, options, sentinels, one) for one in services.split(",")]

@@ -1,0 +1,150 @@
+"""What goes over the wire: operations as requests to a shard, replies as messages. No I/O here."""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha1
+from typing import Any
+
+import msgspec
+
+from busway.bus.bundles import decode_bundle, untie
+from busway.bus.codec import Envelope, Kind, encode_envelope
+from busway.bus.errors import ChannelFull
+from busway.bus.layer import (
+    Delivery,
+    Operation,
+    Refusal,
+    Statistics,
+)
+from busway.bus.plans import Plans
+
+LONGEST_LANE = 200
+"""Bytes; lanes with a longer name are known by its hash."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_refused = msgspec.msgpack.Decoder(list[Any]).decode
+_NOTHING: list[Any] = []
+
+
+class Request(msgspec.Struct, array_like=True, gc=False):
+    """An exchange on one shard. `lua/exchange.lua` reads these fields, in this order."""
+
+    receiver: str
+    number: int
+    again: bool = False
+    """Whether it may have been done already."""
+    process: str = ""
+    """The receiver's process, to be registered; empty: it is."""
+    rules: list[Any] = _NOTHING
+    """Address, capacity, lane capacity; of each address."""
+    segments: list[Any] = _NOTHING
+    done: list[str] = _NOTHING
+    """Lane and id of messages that are done."""
+    finished: list[str] = _NOTHING
+    gone: list[str] = _NOTHING
+    returned_finished: list[str] = _NOTHING
+    returned_gone: list[str] = _NOTHING
+    """As the two before, when something is refused and only what is given back leaves."""
+    returned: list[int] = _NOTHING
+    """First place of the bundle and index in it, of each message that is given back."""
+    channels: Sequence[str] = ()
+    limit: int = 0
+    wake_below: int = 0
+    hold: bool = False
+    earlier: str = ""
+    """The subscription that it is registered with."""
+    earlier_channels: Sequence[str] = ()
+    subscription: str = ""
+    place: int = 0
+    reach: int = 0
+    """Messages of what it takes that count as begun at once."""
+    laned: bool = False
+    turn: int = 0
+    sleeps: bool = False
+    """Whether it is to be registered whatever it takes."""
+    full: bool = False
+    """Whether the server's memory is in use, and this adds nothing to it for long."""
+
+    def encode(self) -> bytes:
+        """Return it as bytes."""
+        return _encode(self)
+
+
+def lane_field(lane: str) -> str:
+    """Return the name by which a shard knows a lane."""
+    if len(lane) * 4 <= LONGEST_LANE:
+        return lane
+    data = lane.encode()
+    if len(data) <= LONGEST_LANE:
+        return lane
+    return sha1(data, usedforsecurity=False).hexdigest()
+
+
+def turn_of(id_: int, lane: str) -> str:
+    """Return the turn of a message in its lane; empty without a lane."""
+    return f"{id_:016x}{lane_field(lane)}" if lane else ""
+
+
+def turns_done(deliveries: Iterable[Delivery]) -> list[str]:
+    """Return lane and id of each delivery that has a lane."""
+    found: list[str] = []
+    for delivery in deliveries:
+        if delivery.lane:
+            found += (lane_field(delivery.lane), f"{delivery.id:016x}")
+    return found
+
+
+def core_of(body: bytes, now: float) -> bytes:
+    """Return what is between channel and lane of an envelope, for a script that adds the rest."""
+    data = encode_envelope(Envelope(0.0, Kind.MESSAGE, 0, "", now, body))
+    return data[_CORE_AT:-3]
+
+
+_CORE_AT = 13
+"""An envelope begins with its length, a double, three small values: kind, id, channel."""
+
+
+def refusals(
+    raw: bytes, places: Sequence[Sequence[int]], operations: Sequence[Operation], plans: Plans
+) -> list[Refusal]:
+    """Return the operations that a shard refused; `places` has those of each segment."""
+    found = _decode_refused(raw)
+    refused = []
+    for segment, place, why in zip(found[::3], found[1::3], found[2::3], strict=True):
+        index = places[segment - 1][place]
+        operation = operations[index]
+        plan = plans[operation.channel]
+        limit = plan.lane_capacity if why == "lane" else plan.capacity
+        refused.append(Refusal(index, operation, ChannelFull(plan.address, why, limit)))
+    refused.sort(key=lambda refusal: refusal.index)
+    return refused
+
+
+def envelopes(raw: bytes) -> list[Envelope]:
+    """Return what a shard gave."""
+    return decode_bundle(raw)
+
+
+def loose(bundles: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
+    """Return what a shard gave, without notices, to be put back: envelopes and their turns."""
+    data, turns = [], []
+    for bundle in bundles:
+        for one, envelope in zip(untie(bundle), decode_bundle(bundle), strict=True):
+            if envelope.kind <= Kind.GROUP_MESSAGE:
+                data.append(one)
+                turns.append(turn_of(envelope.id, envelope.lane))
+    return data, turns
+
+
+def add_statistics(replies: Iterable[Sequence[Any]]) -> Statistics:
+    """Return the counts of all shards as one."""
+    counts = [0, 0, 0]
+    age = 0.0
+    dropped: dict[str, int] = {}
+    for reply in replies:
+        counts = [total + one for total, one in zip(counts, reply[:3], strict=True)]
+        age = max(age, float(reply[3]))
+        for reason, number in zip(reply[4::2], reply[5::2], strict=True):
+            name = reason.decode()
+            dropped[name] = dropped.get(name, 0) + number
+    accepted, refused, pending = counts
+    return Statistics(accepted, refused, pending, age, dropped)

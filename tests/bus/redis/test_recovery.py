@@ -1,0 +1,166 @@
+"""Servers that go away and come back."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus.redis.servers import RedisServer
+from busway.bus.conformance.harness import eventually
+from busway.bus.conformance.peers import PATIENCE
+from busway.bus.errors import BusError, LayerUnavailable
+from busway.bus.layer import GroupAdd, Send
+from busway.bus.redis import RedisChannelLayer
+from busway.bus.redis.receiver import RedisReceiver
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """Return a server that this test may stop."""
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def layer(server: RedisServer) -> Iterator[RedisChannelLayer]:
+    layer = RedisChannelLayer(server.url)
+    yield layer
+    layer.close()
+
+
+def receiver_of(layer: RedisChannelLayer) -> RedisReceiver:
+    reader = layer.receiver()
+    assert isinstance(reader, RedisReceiver)
+    return reader
+
+
+def receive(layer: RedisChannelLayer, channel: str) -> dict[str, object]:
+    """Receive a message, whatever is in the way for a while."""
+
+    def attempt() -> dict[str, object] | None:
+        try:
+            return layer.receive([channel], timeout=1)[1]
+        except BusError:
+            return None
+
+    found = eventually(attempt, "a message comes")
+    assert found is not None
+    return found
+
+
+def test_a_layer_goes_on_after_a_restart(server: RedisServer, layer: RedisChannelLayer) -> None:
+    layer.send("work", {"n": 1})
+    server.restart()
+    layer.send("work", {"n": 2})
+    assert layer.receive(["work"]) == ("work", {"n": 2})
+
+
+def test_forgotten_scripts_are_sent_again(server: RedisServer, layer: RedisChannelLayer) -> None:
+    layer.send("work", {"n": 1})
+    server.command("SCRIPT", "FLUSH")
+    layer.send("work", {"n": 2})
+    assert layer.receive(["work"]) == ("work", {"n": 1})
+
+
+def test_a_sleeping_receiver_wakes_after_a_restart(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    found: list[dict[str, object]] = []
+    task = threading.Thread(target=lambda: found.append(receive(layer, "work")))
+    task.start()
+    eventually(lambda: int(server.info("pubsub_channels")) > 0, "it sleeps")
+    server.restart()
+    other = RedisChannelLayer(server.url)
+    other.send("work", {"n": 1})
+    task.join(PATIENCE)
+    other.close()
+    assert found == [{"n": 1}]
+
+
+def test_an_unreachable_server_is_said_and_nothing_hangs(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    layer.send("work", {"n": 1})
+    server.stop()
+    with pytest.raises(LayerUnavailable, match="is the server running"):
+        layer.send("work", {"n": 2})
+
+
+def test_members_are_members_again_after_data_was_lost(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = layer.receiver()
+    reader.exchange([GroupAdd("group", "proc.x!a")], (), ["proc.x!"], 10, wake_below=10)
+    reader.exchange((), (), ["proc.x!"], 10, wake_below=10)
+    server.restart()
+    other = RedisChannelLayer(server.url)
+
+    def is_member() -> bool:
+        try:
+            reader.exchange((), (), ["proc.x!"], 10, wake_below=10, hold=False)
+            return other.group_channels("group") == ["proc.x!a"]
+        except BusError:
+            return False
+
+    eventually(is_member, "it is a member again")
+    other.group_send("group", {"n": 1})
+    found = reader.exchange((), (), ["proc.x!"], 10).deliveries
+    assert [each.members for each in found] == [("proc.x!a",)]
+    other.close()
+    reader.close()
+
+
+def test_an_exchange_whose_reply_was_lost_is_not_done_twice(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange([Send("work", {"n": n}) for n in range(3)])
+    link = reader._books.seats[0].link
+    receive, lost = link.receive, list[object]()
+
+    def lose() -> object:
+        if not lost:
+            lost.append(receive())
+            link.close()
+        return receive()
+
+    link.receive = lose  # type: ignore[method-assign]
+    found = reader.exchange([Send("sent", {})], (), ["work"], 2).deliveries
+    assert lost
+    assert [each.message["n"] for each in found] == [0, 1]
+    assert layer.statistics("sent").messages_count == 1
+    assert layer.receive(["work"]) == ("work", {"n": 2})
+    reader.close()
+    assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 0}, {"n": 1}, None]
+
+
+def test_an_operation_in_doubt_is_done_once_when_it_is_given_again(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = receiver_of(layer)
+    operations = [Send("work", {"n": n}) for n in range(3)]
+    reader.exchange(operations[:1])
+    server.pause()
+    reader._books.seats[0].link._server.timeout = 0.1
+    with pytest.raises(LayerUnavailable):
+        reader.exchange(operations[1:2])
+    server.resume()
+    reader._books.seats[0].link._server.timeout = 5.0
+    reader.exchange(operations[1:])
+    assert [layer.receive(["work"])[1] for _ in range(4)] == [{"n": 0}, {"n": 1}, {"n": 2}, None]
+    reader.close()
+
+
+def test_connections_do_not_grow(server: RedisServer, layer: RedisChannelLayer) -> None:
+    def count() -> int:
+        return int(server.info("connected_clients"))
+
+    for n in range(20):
+        layer.send("work", {"n": n})
+        layer.receive(["work", "other"], timeout=0.001)
+    before = count()
+    for _ in range(20):
+        with layer.receiver() as reader:
+            reader.exchange((), (), ["work"], 1, wake_below=1)
+    eventually(lambda: count() <= before, "connections are closed")
