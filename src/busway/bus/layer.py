@@ -9,8 +9,8 @@ directly, one exchange per batch.
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from inspect import Parameter, signature
@@ -125,6 +125,20 @@ class Statistics(msgspec.Struct, frozen=True):
     dropped: Mapping[str, int] = {}
     """Messages dropped, by reason: "expired", "full" (group members), "receiver died",
     "tampered" (see `busway.bus.encryption`)."""
+
+
+def total(parts: Iterable[Statistics]) -> Statistics:
+    """Return the counts of several channels or layers together."""
+    accepted = refused = pending = 0
+    age = 0.0
+    dropped: Counter[str] = Counter()
+    for part in parts:
+        accepted += part.messages_count
+        refused += part.channel_full_count
+        pending += part.messages_pending
+        age = max(age, part.messages_max_age)
+        dropped.update(part.dropped)
+    return Statistics(accepted, refused, pending, age, dict(dropped))
 
 
 class GroupSize(msgspec.Struct, frozen=True):

@@ -11,7 +11,6 @@ both; between what was sent to it and what was sent to its groups there is no or
 
 import asyncio
 import selectors
-from collections import Counter
 from collections.abc import Generator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -35,6 +34,7 @@ from busway.bus.layer import (
     Send,
     Shard,
     Statistics,
+    total,
 )
 from busway.bus.parcels import check_delay
 
@@ -95,18 +95,18 @@ class LocalAndRemoteChannelLayer(ChannelLayer):
 
     def statistics(self, channel: str | None = None) -> Statistics:
         """Return the counts of both layers together."""
-        return _sum(self.local.statistics(channel), self.remote.statistics(channel))
+        return total([self.local.statistics(channel), self.remote.statistics(channel)])
 
     async def astatistics(self, channel: str | None = None) -> Statistics:
         """See `statistics`."""
         local = await self.local.astatistics(channel)
-        return _sum(local, await self.remote.astatistics(channel))
+        return total([local, await self.remote.astatistics(channel)])
 
     def channel_statistics(self) -> dict[str, Statistics]:
         """See `ChannelLayer.channel_statistics`; a channel of both layers is counted together."""
         found = self.local.channel_statistics()
         for name, counts in self.remote.channel_statistics().items():
-            found[name] = _sum(found[name], counts) if name in found else counts
+            found[name] = total([found[name], counts]) if name in found else counts
         return found
 
     def group_sizes(self) -> dict[str, GroupSize]:
@@ -286,10 +286,10 @@ class LocalAndRemoteReceiver(Receiver):
                 _check(operation, self._limit)
         return ours, theirs
 
-    def begin(self, delivery: Delivery) -> None:
+    def begin(self, delivery: Delivery) -> bool:
         """See `Receiver.begin`."""
         reader = self._remote if delivery.id in self._from_remote else self._local
-        reader.begin(delivery)
+        return reader.begin(delivery)
 
     # -- waiting ------------------------------------------------------------------------
 
@@ -392,16 +392,3 @@ def _check(operation: Operation, limit: int) -> None:
             names.check_channel(channel)
         case Leave(channel):
             names.check_channel(channel)
-
-
-def _sum(*parts: Statistics) -> Statistics:
-    dropped: Counter[str] = Counter()
-    for part in parts:
-        dropped.update(part.dropped)
-    return Statistics(
-        sum(part.messages_count for part in parts),
-        sum(part.channel_full_count for part in parts),
-        sum(part.messages_pending for part in parts),
-        max(part.messages_max_age for part in parts),
-        dict(dropped),
-    )

@@ -10,13 +10,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from busway.bus import names, records
-from busway.bus.codec import Envelope, Kind, decode_message
+from busway.bus.bundles import decode_bundle
+from busway.bus.codec import Kind
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerUnavailable
 from busway.bus.layer import Delivery, GroupAdd, Operation, Refusal, Send
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.held import Held
 from busway.bus.redis.seats import Asked, Call, Seat
+from busway.bus.sealing import Seal
 
 if TYPE_CHECKING:
     from busway.bus.redis.layer import RedisChannelLayer
@@ -49,7 +51,11 @@ class Books:
         self.loose: dict[int, Sequence[bytes]] = {}
         """What the last exchange took off each shard, and is not held."""
         self.void = 0
-        """Group messages to nobody among what came last."""
+        """What came last and is nothing to hand over: group messages to nobody, forged messages."""
+        self.forged: list[Delivery] = []
+        """What was not genuine, and is to be dropped."""
+        self.joined: list[str] = []
+        """See `Outcome.joined`, of the exchange under way."""
         self.reach = 1
         """Messages that a mark takes along."""
         self.turn = 0
@@ -79,7 +85,7 @@ class Books:
         layer = self._layer
         ordered = [layer.policies.find(name)[1].ordering is not None for name in channels]
         self._laned = any(ordered)
-        everywhere = range(len(layer.shards))
+        everywhere = range(len(layer.all_shards))
         sources: dict[int, list[str]] = {}
         for name, is_ordered in zip(channels, ordered, strict=True):
             for number in everywhere if is_ordered else (layer.shard_of(name, ""),):
@@ -201,40 +207,45 @@ class Books:
     def _deliver(
         self, seat: Seat, bundles: Sequence[bytes], request: wire.Request
     ) -> list[Delivery]:
-        deliveries = []
-        held = self.held
+        deliveries: list[Delivery] = []
+        held, seal = self.held, self._layer.seal
         place = request.place
         for bundle in bundles:
-            envelopes = wire.envelopes(bundle)
-            source = envelopes[0].channel
-            is_held = request.hold and "!" not in source and "?" not in source
-            if is_held:
-                held.take(seat.shard.number, place, len(envelopes))
-            for envelope in envelopes:
-                members: tuple[str, ...] = ()
-                if envelope.kind:
-                    members = self._note(envelope)
-                    if not members:
-                        self.void += envelope.kind is Kind.GROUP_MESSAGE
-                        continue
-                deliveries.append(
-                    Delivery(
-                        envelope.channel,
-                        decode_message(envelope.body),
-                        members,
-                        envelope.id,
-                        envelope.sent,
-                        envelope.attempt,
-                        envelope.lane,
-                        place if is_held else 0,
-                    )
-                )
-                place += is_held
+            found = decode_bundle(bundle)
+            source = found[0].channel
+            if "!" in source:
+                found = self._sort_out(found)
+            elif request.hold and "?" not in source:
+                held.take(seat.shard.number, place, len(found))
+                for delivery in found:
+                    delivery.place = place
+                    place += 1
+            deliveries += found if seal is None else self._open(found, seal)
         if request.reach and place > request.place:
             seat.marked = request.place + request.reach - 1
         return deliveries
 
-    def _note(self, envelope: Envelope) -> tuple[str, ...]:
+    def _sort_out(self, found: Sequence[Delivery]) -> list[Delivery]:
+        """See to notices, and say for which members group messages are; returns the messages."""
+        kept: list[Delivery] = []
+        for delivery in found:
+            if delivery.kind:
+                delivery.members = self._note(delivery)
+                if not delivery.members:
+                    self.void += delivery.kind is Kind.GROUP_MESSAGE
+                    continue
+            kept.append(delivery)
+        return kept
+
+    def _open(self, found: Sequence[Delivery], seal: Seal) -> list[Delivery]:
+        """Decrypt what came, and remember what is not genuine."""
+        genuine: list[Delivery] = []
+        for delivery in found:
+            (genuine if seal.open(delivery) else self.forged).append(delivery)
+        self.void += len(found) - len(genuine)
+        return genuine
+
+    def _note(self, envelope: Delivery) -> tuple[str, ...]:
         """See to a notice; for a group message, return this process's members."""
         layer = self._layer
         groups = layer.groups
@@ -242,6 +253,7 @@ class Books:
             return groups.members(envelope.group, envelope.channel, layer.now())
         if envelope.kind is Kind.JOINED:
             groups.add(envelope.group, envelope.channel, envelope.sent + layer.group_expiry)
+            self.joined.append(envelope.channel)
         elif envelope.group:
             groups.discard(envelope.group, envelope.channel)
         else:

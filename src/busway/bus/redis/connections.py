@@ -148,6 +148,12 @@ class Link:
         self._send((b"EVAL", script.text, 1, key, *arguments))
         return self.receive()
 
+    def ask(self, *command: bytes) -> Any:
+        """Send a command and return its reply; raises as `run` does."""
+        self.connect()
+        self._send(command)
+        return self.receive()
+
     def send(self, script: Script, key: bytes, *arguments: bytes) -> None:
         """Send the call of a script, whose reply is to be received."""
         self._send((b"EVALSHA", script.digest, 1, key, *arguments))

@@ -3,16 +3,18 @@
 No I/O here: whoever drives the steps makes the calls they yield, and sends the replies in.
 """
 
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from busway.bus import names
 from busway.bus.errors import LayerUnavailable
 from busway.bus.layer import Delivery, GroupSend, Operation, Outcome, Refusal, Return
 from busway.bus.redis import packing
 from busway.bus.redis.books import GROWING, Books
 from busway.bus.redis.complaints import ServerError, explain
-from busway.bus.redis.seats import Asked, Call, Seat
+from busway.bus.redis.seats import NOTHING, Asked, Call, Seat
 
 if TYPE_CHECKING:
     from busway.bus.redis.layer import RedisChannelLayer
@@ -24,9 +26,12 @@ Steps = Generator[Sequence[Call], Sequence[Any], Outcome]
 class Exchanges:
     """Plans the exchanges of one receiver."""
 
-    def __init__(self, layer: "RedisChannelLayer", books: Books) -> None:
-        """Plan by `books`."""
+    def __init__(
+        self, layer: "RedisChannelLayer", books: Books, ring: Callable[[], None]
+    ) -> None:
+        """Plan by `books`; `ring` has the receiver look again."""
         self._layer = layer
+        self._ring = ring
         self._books = books
         self.doubt: Sequence[Call] = ()
         """Calls whose replies were lost, with the connections and all attempts to ask again."""
@@ -44,6 +49,22 @@ class Exchanges:
         hold: bool,
     ) -> Steps:
         """Return the steps of an exchange: see `Receiver.exchange`."""
+        self._books.joined = joined = []
+        outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
+        if self._books.forged:
+            yield from self._discard()
+        return outcome._replace(joined=joined)
+
+    def _all(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+        wake_below: int,
+        *,
+        hold: bool,
+    ) -> Steps:
         layer = self._layer
         if self.doubt:
             return (
@@ -112,7 +133,7 @@ class Exchanges:
             )
         ]
         left = [operation for _, operation in kept]
-        outcome = yield from self.steps(left, done, channels, limit, wake_below, hold=hold)
+        outcome = yield from self._all(left, done, channels, limit, wake_below, hold=hold)
         again = [
             Refusal(kept[each.index][0], each.operation, each.error) for each in outcome.refused
         ]
@@ -127,8 +148,26 @@ class Exchanges:
     ) -> Steps:
         """Do an exchange that takes what a call in doubt had taken."""
         spare, self._spare = self._spare[:limit], self._spare[limit:]
-        outcome = yield from self.steps(operations, done, channels, 0, 0, hold=True)
+        outcome = yield from self._all(operations, done, channels, 0, 0, hold=True)
         return Outcome(spare, outcome.refused)
+
+    def _discard(self) -> Generator[Sequence[Call], Sequence[Any], None]:
+        """Drop what is not genuine, and count it."""
+        forged, self._books.forged = self._books.forged, []
+        calls = []
+        for seat in self._books.seats:
+            mine = [each for each in forged if self._books.home(each) == seat.shard.number]
+            if mine:
+                asked = NOTHING._replace(done=mine)
+                counts = Counter(names.address(each.channel) for each in mine)
+                batch = packing.dropped("tampered", counts)
+                calls.append(self._books.call(seat, asked, batch))
+        replies = yield calls
+        for call, reply in zip(calls, replies, strict=True):
+            if not isinstance(reply, ServerError):
+                self._books.settle(call, call.asked, reply, was_refused=False)
+        # There is less than was found, and nobody may wake the receiver for the rest.
+        self._ring()
 
     def _concerned(self, asked: Asked, batches: Sequence[packing.Batch | None]) -> Sequence[Seat]:
         """Return the seats that an exchange has something to do at; at least one."""

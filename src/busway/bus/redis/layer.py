@@ -8,13 +8,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from threading import Lock
-from typing import Any, Self
+from typing import Any
 
 from busway.bus import names
-from busway.bus.codec import Ids, decode_envelope, decode_message
+from busway.bus.codec import Ids, decode_envelope
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
-from busway.bus.layer import ChannelLayer, GroupAdd, Operation, Receiver, Statistics
+from busway.bus.layer import (
+    ChannelLayer,
+    GroupAdd,
+    GroupSize,
+    Operation,
+    Receiver,
+    Statistics,
+    total,
+)
+from busway.bus.layer import Shard as Place
 from busway.bus.plans import Plans
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError
@@ -30,6 +39,8 @@ from busway.bus.urls import LAYER_OPTIONS, query_options
 
 logger = logging.getLogger("busway.bus")
 
+DEFAULT_URL = "redis://localhost:6379/0"
+
 _MEMBERS_AT_ONCE = 500
 
 _SAME_CLOCK = 0.001
@@ -44,7 +55,7 @@ class RedisChannelLayer(ChannelLayer):
 
     def __init__(
         self,
-        url: str | Sequence[str] = "redis://localhost:6379/0",
+        url: str | Sequence[str] = DEFAULT_URL,
         *,
         prefix: str = "busway",
         slots: int | None = None,
@@ -67,7 +78,7 @@ class RedisChannelLayer(ChannelLayer):
         super().__init__(**options)
         self.process = names.random_part()
         """This process's name on the bus."""
-        self.shards: list[Shard] = shards_of(url, prefix, slots, dict(connection_kwargs or {}))
+        self.all_shards: list[Shard] = shards_of(url, prefix, slots, dict(connection_kwargs or {}))
         self.plans = Plans(self.policies)
         self.groups = LocalGroups()
         ordering = {p.ordering for p in self.policies.all() if p.ordering is not None}
@@ -77,6 +88,7 @@ class RedisChannelLayer(ChannelLayer):
             self.message_size,
             self.group_expiry,
             Ids().new,
+            self.seal,
         )
         self._offset = 0.0
         """Seconds that the servers' clock is ahead of ours."""
@@ -88,13 +100,26 @@ class RedisChannelLayer(ChannelLayer):
         _layers.add(self)
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Make a layer from `redis://HOST/DB?prefix=…&capacity=…`."""
+    def url_options(cls, url: str) -> dict[str, Any]:
+        """Return the options of `redis://HOST/DB?prefix=…&capacity=…`."""
         options = query_options(
             url, LAYER_OPTIONS | {"prefix": str, "slots": int} | CONNECTION_OPTIONS
         )
         connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
-        return cls(url.partition("?")[0], connection_kwargs=connection, **options)
+        return {"url": url.partition("?")[0], "connection_kwargs": connection, **options}
+
+    @classmethod
+    def check_options(
+        cls,
+        url: str | Sequence[str] = DEFAULT_URL,
+        prefix: str = "busway",
+        slots: int | None = None,
+        connection_kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """See `ChannelLayer.check_options`."""
+        super().check_options(**options)
+        shards_of(url, prefix, slots, dict(connection_kwargs or {}))
 
     def _begin(self) -> None:
         """Make what belongs to this process alone."""
@@ -124,11 +149,11 @@ class RedisChannelLayer(ChannelLayer):
 
     def pack(self, operations: Sequence[Operation]) -> Sequence[packing.Batch | None]:
         """Return operations made ready for each shard. Raises `UsageError`."""
-        return self._packer.pack(operations, self.now(), len(self.shards), self.shard_of)
+        return self._packer.pack(operations, self.now(), len(self.all_shards), self.shard_of)
 
     def shard_of(self, address: str, lane: str) -> int:
         """Return the number of the shard that has the messages of an address and lane."""
-        return shard_of(address, lane, len(self.shards))
+        return shard_of(address, lane, len(self.all_shards))
 
     def link(self, server: Server) -> Link:
         """Return a new connection to a server."""
@@ -145,7 +170,7 @@ class RedisChannelLayer(ChannelLayer):
         return time.monotonic() < self._alive_until
 
     def _greet(self, link: Link, server: Server) -> None:
-        for shard in self.shards:
+        for shard in self.all_shards:
             if shard.server is server:
                 self._get_to_know(link, shard)
 
@@ -172,7 +197,7 @@ class RedisChannelLayer(ChannelLayer):
         start = time.monotonic()
         arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
         lived = True
-        for shard in self.shards:
+        for shard in self.all_shards:
             try:
                 _, lives = self._heart_links.run(script("beat"), shard, *arguments)
             except (BusError, ServerError) as error:
@@ -211,7 +236,7 @@ class RedisChannelLayer(ChannelLayer):
             raise LayerClosed("channel layer")
         with self._lock:
             try:
-                return [self._links.run(script(name), shard, *arguments) for shard in self.shards]
+                return [self._links.run(script(name), shard, *arguments) for shard in self.all_shards]
             except ServerError as error:
                 raise LayerUnavailable(str(error)) from error
 
@@ -228,18 +253,57 @@ class RedisChannelLayer(ChannelLayer):
         found = [raw for raw in self._ask("peek", channel.encode()) if raw]
         if not found:
             return None
-        return decode_message(decode_envelope(found[0]).body)
+        envelope = decode_envelope(found[0])
+        return envelope.message if self.seal is None or self.seal.open(envelope) else None
 
     def flush(self) -> None:
         """Drop every message, group and count. Receivers that wait go on waiting."""
-        self._ask("flush", wire.core_of(b"", self.now()), os.urandom(8))
+        self._ask("flush", wire.core_of({}, self.now()), os.urandom(8))
         self._local.clear()
 
     def statistics(self, channel: str | None = None) -> Statistics:
         """Return the counts of `channel` (or prefix), or of the whole layer for None."""
         if channel is not None:
             names.check_receivable(channel)
-        return wire.add_statistics(self._ask("statistics", (channel or "").encode()))
+        replies = self._ask("statistics", (channel or "").encode())
+        return total(wire.statistics_by_address(replies).values())
+
+    def channel_statistics(self) -> dict[str, Statistics]:
+        """See `ChannelLayer.channel_statistics`."""
+        found = wire.statistics_by_address(self._ask("statistics", b""))
+        found.pop("", None)
+        return found
+
+    def group_sizes(self) -> dict[str, GroupSize]:
+        """See `ChannelLayer.group_sizes`."""
+        return wire.group_sizes(self._ask("groups"))
+
+    def shards(self) -> list[Place]:
+        """Return the servers, and how they are."""
+        if self._closed:
+            raise LayerClosed("channel layer")
+        with self._lock:
+            return [self._look_at(shard) for shard in self.all_shards]
+
+    def _look_at(self, shard: Shard) -> Place:
+        name = shard.key.decode()
+        try:
+            name = f"{shard.server.name} {name}"
+            link = self._links.to(shard)
+            start = time.perf_counter()
+            found = link.ask(b"INFO")
+            took = time.perf_counter() - start
+        except (LayerUnavailable, ServerError) as error:
+            return Place(name, healthy=False, detail=str(error))
+        info = dict(line.split(":", 1) for line in found.decode().split("\r\n") if ":" in line)
+        which = "Valkey" if "valkey_version" in info else "Redis"
+        version = info.get("valkey_version") or info.get("redis_version", "?")
+        detail = (
+            f"{which} {version}, {info.get('role')}, {info.get('connected_clients')} clients, "
+            f"answers in {1000 * took:.1f} ms"
+        )
+        used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+        return Place(name, info.get("role") == "master", detail, used, limit)
 
     def close(self) -> None:
         """Leave the bus; messages stay in it, but for those addressed to this process."""
@@ -249,7 +313,7 @@ class RedisChannelLayer(ChannelLayer):
         self._heart.stop()
         if self._epochs:
             nothing = (b"", b"", b"", b"")
-            for shard in self.shards:
+            for shard in self.all_shards:
                 with suppress(BusError, ServerError):
                     self._links.run(script("leave"), shard, self.process.encode(), *nothing)
         self._links.close()

@@ -1,6 +1,6 @@
 """Operations made ready to be sent: bundles and envelopes, in batches, one a shard."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from secrets import randbits
 from struct import Struct
 from typing import Any
@@ -11,9 +11,10 @@ from busway.bus import names
 from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
 from busway.bus.codec import Kind, encode_message
 from busway.bus.layer import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
-from busway.bus.messages import Message
+from busway.bus.messages import Message, check_message, plain
 from busway.bus.parcels import Parcel, message_parcel, notice
 from busway.bus.plans import Plan, Plans
+from busway.bus.sealing import Seal
 from busway.bus.redis.wire import core_of, lane_field, turn_of
 
 _head = Struct(">BHdI").pack
@@ -114,6 +115,7 @@ class Packer:
         limit: int,
         group_expiry: float,
         ids: Callable[[], int],
+        seal: Seal | None,
     ) -> None:
         """Pack by `plans`.
 
@@ -122,12 +124,14 @@ class Packer:
             limit: bytes of a message.
             group_expiry: seconds for which a membership lasts.
             ids: gives new ids.
+            seal: what encrypts messages, if anything does.
         """
         self._plans = plans
         self._ordering_keys = tuple(ordering_keys)
         self._limit = limit
         self._group_expiry = group_expiry
         self._new_id = ids
+        self._seal = seal
 
     def pack(
         self,
@@ -142,7 +146,7 @@ class Packer:
         Raises `UsageError` for names and messages that are wrong.
         """
         batches: list[Batch | None] = [None] * shards
-        plans, new_id, limit = self._plans, self._new_id, self._limit
+        plans, new_id = self._plans, self._new_id
         for index, operation in enumerate(operations):
             if not isinstance(operation, Send):
                 self._pack_other(batches, index, operation, now, shard_of)
@@ -153,8 +157,10 @@ class Packer:
             except TypeError:  # not even something that could be a key
                 names.check_channel(channel)
                 raise
-            body = encode_message(message, channel, limit, checked=operation.checked)
-            parcel = message_parcel(plan, channel, message, body, new_id(), now, operation.delay)
+            if not operation.checked:
+                check_message(message)
+            parcel = message_parcel(plan, channel, message, new_id(), now, operation.delay)
+            self._close(parcel)
             lane = parcel.envelope.lane
             batch = _batch(batches, shard_of(plan.address, lane) if shards > 1 else 0)
             if parcel.due:
@@ -164,6 +170,21 @@ class Packer:
             else:
                 batch.send(parcel, index)
         return batches
+
+    def _close(self, parcel: Parcel) -> None:
+        """Encode a parcel, and encrypt it if need be. Raises what `encode_message` does."""
+        envelope, limit = parcel.envelope, self._limit
+        if self._seal is not None:
+            envelope.message = self._seal.close(envelope.message, envelope.channel, limit)
+            return
+        try:
+            fits = len(parcel.data) <= limit
+        except (UnicodeEncodeError, TypeError):
+            encode_message(envelope.message, envelope.channel, limit)
+            envelope.message = plain(envelope.message)
+        else:
+            if not fits:
+                encode_message(envelope.message, envelope.channel, limit)
 
     def _pack_other(
         self,
@@ -206,9 +227,11 @@ class Packer:
         self, batches: list[Batch | None], index: int, operation: GroupSend, now: float
     ) -> None:
         group, message = operation.group, operation.message
-        body = encode_message(message, group, self._limit, checked=operation.checked)
-        core = core_of(body, now)
+        encode_message(message, group, self._limit, checked=operation.checked)
         values = self._lane_values(message)
+        if self._seal is not None:
+            message = self._seal.close_for_group(message, group, self._limit)
+        core = core_of(message, now)
         for shard in range(len(batches)):
             batch = _batch(batches, shard)
             # Each target's message gets its number in the place of the last eight digits.
@@ -229,4 +252,12 @@ def _batch(batches: list[Batch | None], shard: int) -> Batch:
     batch = batches[shard]
     if batch is None:
         batch = batches[shard] = Batch([], {}, [], [], [], {}, set())
+    return batch
+
+
+def dropped(reason: str, counts: Mapping[str, int]) -> Batch:
+    """Return a batch that counts messages as dropped, by address."""
+    batch = Batch([], {}, [], [], [], {}, set())
+    for address, number in counts.items():
+        batch.add([7, address, reason, number], 0)
     return batch

@@ -42,9 +42,9 @@ class RedisReceiver(Receiver):
         self._layer = layer
         self._bell = Bell()
         self._links = Links(layer.link)
-        seats = [Seat(shard, layer, self._links) for shard in layer.shards]
+        seats = [Seat(shard, layer, self._links) for shard in layer.all_shards]
         self._books = Books(layer, name, seats)
-        self._exchanges = Exchanges(layer, self._books)
+        self._exchanges = Exchanges(layer, self._books, self._bell.ring)
         self._closed = False
 
     # -- exchange -----------------------------------------------------------------------
@@ -253,7 +253,7 @@ class RedisReceiver(Receiver):
     def wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.wait`."""
         self._check_open()
-        patience = self._patience()
+        patience = self.patience()
         if timeout is not None and timeout <= patience:
             return self._bell.wait(max(0.0, timeout))
         self._bell.wait(patience)
@@ -262,7 +262,7 @@ class RedisReceiver(Receiver):
     async def async_wait(self, timeout: float | None = None) -> bool:
         """See `Receiver.async_wait`."""
         self._check_open()
-        patience = self._patience()
+        patience = self.patience()
         if timeout is not None and timeout <= patience:
             return await self._bell.async_wait(max(0.0, timeout))
         await self._bell.async_wait(patience)
@@ -274,8 +274,8 @@ class RedisReceiver(Receiver):
         if self._layer.is_closed:
             raise LayerClosed("channel layer")
 
-    def _patience(self) -> float:
-        """Seconds after which this receiver looks without having been woken."""
+    def patience(self) -> float:
+        """See `Receiver.patience`."""
         due = min((seat.due for seat in self._books.seats if seat.due), default=0.0)
         if not due:
             return LOOK_INTERVAL

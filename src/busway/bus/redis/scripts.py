@@ -18,6 +18,7 @@ _PARTS = {
     "beat": ("common", "burial", "beat"),
     "exchange": ("common", "exchange"),
     "flush": ("common", "flush"),
+    "groups": ("common", "groups"),
     "hello": ("common", "hello"),
     "leave": ("common", "burial", "leave"),
     "mark": ("common", "mark"),

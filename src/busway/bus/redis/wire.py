@@ -2,25 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha1
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from busway.bus.bundles import decode_bundle, untie
-from busway.bus.codec import Envelope, Kind, encode_envelope
+from busway.bus.codec import Envelope, Kind, encode
 from busway.bus.errors import ChannelFull
-from busway.bus.layer import (
-    Delivery,
-    Operation,
-    Refusal,
-    Statistics,
-)
+from busway.bus.layer import Delivery, GroupSize, Operation, Refusal, Statistics, total
 from busway.bus.plans import Plans
 
 LONGEST_LANE = 200
 """Bytes; lanes with a longer name are known by its hash."""
 
-_encode = msgspec.msgpack.Encoder().encode
 _decode_refused = msgspec.msgpack.Decoder(list[Any]).decode
 _NOTHING: list[Any] = []
 
@@ -66,7 +61,7 @@ class Request(msgspec.Struct, array_like=True, gc=False):
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        return _encode(self)
+        return encode(self)
 
 
 def lane_field(lane: str) -> str:
@@ -93,10 +88,9 @@ def turns_done(deliveries: Iterable[Delivery]) -> list[str]:
     return found
 
 
-def core_of(body: bytes, now: float) -> bytes:
+def core_of(message: Any, now: float) -> bytes:
     """Return what is between channel and lane of an envelope, for a script that adds the rest."""
-    data = encode_envelope(Envelope(0.0, Kind.MESSAGE, 0, "", now, body))
-    return data[_CORE_AT:-3]
+    return encode(Envelope(0.0, Kind.MESSAGE, 0, "", now, message))[_CORE_AT:-3]
 
 
 _CORE_AT = 13
@@ -119,11 +113,6 @@ def refusals(
     return refused
 
 
-def envelopes(raw: bytes) -> list[Envelope]:
-    """Return what a shard gave."""
-    return decode_bundle(raw)
-
-
 def loose(bundles: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
     """Return what a shard gave, without notices, to be put back: envelopes and their turns."""
     data, turns = [], []
@@ -135,16 +124,29 @@ def loose(bundles: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
     return data, turns
 
 
-def add_statistics(replies: Iterable[Sequence[Any]]) -> Statistics:
-    """Return the counts of all shards as one."""
-    counts = [0, 0, 0]
-    age = 0.0
-    dropped: dict[str, int] = {}
+def statistics_by_address(replies: Iterable[Sequence[Sequence[Any]]]) -> dict[str, Statistics]:
+    """Return the counts of each channel, those of all shards together.
+
+    Those of channels that are gone stand under the address "".
+    """
+    found: dict[str, Statistics] = {}
+    for address, accepted, refused, pending, age, *drops in chain.from_iterable(replies):
+        dropped = {
+            reason.decode(): number
+            for reason, number in zip(drops[::2], drops[1::2], strict=True)
+        }
+        one = Statistics(accepted, refused, pending, float(age), dropped)
+        name = address.decode()
+        found[name] = total([found[name], one]) if name in found else one
+    return found
+
+
+def group_sizes(replies: Iterable[Sequence[Any]]) -> dict[str, GroupSize]:
+    """Return how large each group is on all shards together."""
+    found: dict[str, GroupSize] = {}
     for reply in replies:
-        counts = [total + one for total, one in zip(counts, reply[:3], strict=True)]
-        age = max(age, float(reply[3]))
-        for reason, number in zip(reply[4::2], reply[5::2], strict=True):
-            name = reason.decode()
-            dropped[name] = dropped.get(name, 0) + number
-    accepted, refused, pending = counts
-    return Statistics(accepted, refused, pending, age, dropped)
+        for name, members, processes in zip(reply[::3], reply[1::3], reply[2::3], strict=True):
+            group = name.decode()
+            size = found.get(group, GroupSize(0, 0))
+            found[group] = GroupSize(size.members + members, size.processes + processes)
+    return found

@@ -168,7 +168,7 @@ local function group_send(_, segment)
       local envelope = '\153\203' .. struct.pack('>d', now + rule[3])
         .. (to_process and '\1' or '\0') .. '\207'
         .. struct.pack('>I4', tonumber(id:sub(1, 8), 16)) .. low .. pack(address) .. core
-        .. pack(lane) .. (to_process and group_end or '\160\1')
+        .. pack(lane) .. group_end
       local record = channel(address)
       if place(record, envelope, turn, rule[1], rule[2], nil) then
         drop(record, 'full')
@@ -200,7 +200,13 @@ local function restore(_, segment)
   put_back(items)
 end
 
-local operations = {[0] = sends, group_add, group_discard, group_send, delayed, leave_all, restore}
+local function count_dropped(_, segment)
+  local _, address, reason, number = unpack(segment)
+  drop(channel(address), reason, number)
+end
+
+local operations = {[0] = sends, group_add, group_discard, group_send, delayed, leave_all, restore,
+                    count_dropped}
 
 -- What is held -------------------------------------------------------------------------------
 
