@@ -107,6 +107,7 @@ class RedisReceiver(Receiver):
         """Finish an exchange that nobody waits for any more; returns what it took."""
         try:
             replies += [self._receive(call) for call in calls[len(replies) :]]
+            self._ask_again(calls, replies)
             self._exchanges.doubt = ()
             while True:
                 replies = self._run(steps.send(replies))
@@ -162,6 +163,7 @@ class RedisReceiver(Receiver):
         self._exchanges.doubt = calls
         self._send(calls)
         replies = [self._receive(call) for call in calls]
+        self._ask_again(calls, replies)
         self._exchanges.doubt = ()
         return replies
 
@@ -171,12 +173,11 @@ class RedisReceiver(Receiver):
                 call.seat.send(call)
 
     def _receive(self, call: Call) -> Any:
+        """Return the reply to a call, or the error that came instead."""
         try:
             return call.seat.link.receive()
-        except ServerError as error:
-            return self._explain(call, error)
-        except LinkBroken:
-            return self._insist(call)
+        except (ServerError, LinkBroken) as error:
+            return error
 
     async def _arun(self, calls: Sequence[Call], replies: list[Any]) -> None:
         """Do a `_run` from async code; the replies so far are in `replies` when cancelled."""
@@ -185,19 +186,27 @@ class RedisReceiver(Receiver):
         for call in calls:
             try:
                 replies.append(await call.seat.link.areceive())
-            except ServerError as error:
-                replies.append(self._explain(call, error))
-            except LinkBroken:
-                replies.append(await _in_thread(self._insist, call))
+            except (ServerError, LinkBroken) as error:
+                replies.append(error)
+        if any(isinstance(reply, Exception) for reply in replies):
+            await _in_thread(self._ask_again, calls, replies)
         self._exchanges.doubt = ()
 
-    def _explain(self, call: Call, error: ServerError) -> Any:
-        if str(error).startswith("NOSCRIPT") or is_passing(error):
-            return self._insist(call)
-        if str(error).startswith("OOM") and call.batch is None and not call.request.full:
-            call.request.full = True  # what is taken makes room
-            return self._insist(call)
-        return error
+    def _ask_again(self, calls: Sequence[Call], replies: list[Any]) -> None:
+        """Replace errors that end by themselves with what comes when asked again.
+
+        Only when all replies are there: several calls may share a connection.
+        """
+        for place, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+            if isinstance(reply, LinkBroken):
+                replies[place] = self._insist(call)
+            elif isinstance(reply, ServerError):
+                text = str(reply)
+                is_full = text.startswith("OOM") and call.batch is None and not call.request.full
+                if is_full:
+                    call.request.full = True  # what is taken makes room
+                if is_full or text.startswith("NOSCRIPT") or is_passing(reply):
+                    replies[place] = self._insist(call)
 
     def _insist(self, call: Call) -> Any:
         """Ask again what may have been done or not, on new connections."""

@@ -69,7 +69,7 @@ class Server:
 
     def _remedy(self, error: Exception) -> str:
         """Return an error of a connection, and what to do about it."""
-        text = str(error)
+        text = str(error).rstrip(".")
         if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
             return f"{text}; give the right user and password: redis://user:password@host"
         if issubclass(self._class, redis.SSLConnection):
