@@ -26,9 +26,7 @@ Steps = Generator[Sequence[Call], Sequence[Any], Outcome]
 class Exchanges:
     """Plans the exchanges of one receiver."""
 
-    def __init__(
-        self, layer: "RedisChannelLayer", books: Books, ring: Callable[[], None]
-    ) -> None:
+    def __init__(self, layer: "RedisChannelLayer", books: Books, ring: Callable[[], None]) -> None:
         """Plan by `books`; `ring` has the receiver look again."""
         self._layer = layer
         self._ring = ring
@@ -49,7 +47,8 @@ class Exchanges:
         hold: bool,
     ) -> Steps:
         """Return the steps of an exchange: see `Receiver.exchange`."""
-        self._books.joined = joined = []
+        joined: list[str] = []
+        self._books.joined = joined
         outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
         if self._books.forged:
             yield from self._discard()

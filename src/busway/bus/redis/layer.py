@@ -236,7 +236,9 @@ class RedisChannelLayer(ChannelLayer):
             raise LayerClosed("channel layer")
         with self._lock:
             try:
-                return [self._links.run(script(name), shard, *arguments) for shard in self.all_shards]
+                return [
+                    self._links.run(script(name), shard, *arguments) for shard in self.all_shards
+                ]
             except ServerError as error:
                 raise LayerUnavailable(str(error)) from error
 

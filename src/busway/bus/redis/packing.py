@@ -14,8 +14,8 @@ from busway.bus.layer import GroupAdd, GroupDiscard, GroupSend, Leave, Operation
 from busway.bus.messages import Message, check_message, plain
 from busway.bus.parcels import Parcel, message_parcel, notice
 from busway.bus.plans import Plan, Plans
-from busway.bus.sealing import Seal
 from busway.bus.redis.wire import core_of, lane_field, turn_of
+from busway.bus.sealing import Seal
 
 _head = Struct(">BHdI").pack
 _encode = msgspec.msgpack.Encoder().encode

@@ -132,8 +132,7 @@ def statistics_by_address(replies: Iterable[Sequence[Sequence[Any]]]) -> dict[st
     found: dict[str, Statistics] = {}
     for address, accepted, refused, pending, age, *drops in chain.from_iterable(replies):
         dropped = {
-            reason.decode(): number
-            for reason, number in zip(drops[::2], drops[1::2], strict=True)
+            reason.decode(): number for reason, number in zip(drops[::2], drops[1::2], strict=True)
         }
         one = Statistics(accepted, refused, pending, float(age), dropped)
         name = address.decode()
