@@ -79,7 +79,7 @@ class Books:
         layer = self._layer
         ordered = [layer.policies.find(name)[1].ordering is not None for name in channels]
         self._laned = any(ordered)
-        everywhere = range(len(layer.shards))
+        everywhere = range(len(layer.parts))
         sources: dict[int, list[str]] = {}
         for name, is_ordered in zip(channels, ordered, strict=True):
             for number in everywhere if is_ordered else (layer.shard_of(name, ""),):

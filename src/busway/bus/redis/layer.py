@@ -67,7 +67,7 @@ class RedisChannelLayer(ChannelLayer):
         super().__init__(**options)
         self.process = names.random_part()
         """This process's name on the bus."""
-        self.shards: list[Shard] = shards_of(url, prefix, slots, dict(connection_kwargs or {}))
+        self.parts: list[Shard] = shards_of(url, prefix, slots, dict(connection_kwargs or {}))
         self.plans = Plans(self.policies)
         self.groups = LocalGroups()
         ordering = {p.ordering for p in self.policies.all() if p.ordering is not None}
@@ -124,11 +124,11 @@ class RedisChannelLayer(ChannelLayer):
 
     def pack(self, operations: Sequence[Operation]) -> Sequence[packing.Batch | None]:
         """Return operations made ready for each shard. Raises `UsageError`."""
-        return self._packer.pack(operations, self.now(), len(self.shards), self.shard_of)
+        return self._packer.pack(operations, self.now(), len(self.parts), self.shard_of)
 
     def shard_of(self, address: str, lane: str) -> int:
         """Return the number of the shard that has the messages of an address and lane."""
-        return shard_of(address, lane, len(self.shards))
+        return shard_of(address, lane, len(self.parts))
 
     def link(self, server: Server) -> Link:
         """Return a new connection to a server."""
@@ -145,7 +145,7 @@ class RedisChannelLayer(ChannelLayer):
         return time.monotonic() < self._alive_until
 
     def _greet(self, link: Link, server: Server) -> None:
-        for shard in self.shards:
+        for shard in self.parts:
             if shard.server is server:
                 self._get_to_know(link, shard)
 
@@ -172,7 +172,7 @@ class RedisChannelLayer(ChannelLayer):
         start = time.monotonic()
         arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
         lived = True
-        for shard in self.shards:
+        for shard in self.parts:
             try:
                 _, lives = self._heart_links.run(script("beat"), shard, *arguments)
             except (BusError, ServerError) as error:
@@ -211,7 +211,7 @@ class RedisChannelLayer(ChannelLayer):
             raise LayerClosed("channel layer")
         with self._lock:
             try:
-                return [self._links.run(script(name), shard, *arguments) for shard in self.shards]
+                return [self._links.run(script(name), shard, *arguments) for shard in self.parts]
             except ServerError as error:
                 raise LayerUnavailable(str(error)) from error
 
@@ -249,7 +249,7 @@ class RedisChannelLayer(ChannelLayer):
         self._heart.stop()
         if self._epochs:
             nothing = (b"", b"", b"", b"")
-            for shard in self.shards:
+            for shard in self.parts:
                 with suppress(BusError, ServerError):
                     self._links.run(script("leave"), shard, self.process.encode(), *nothing)
         self._links.close()

@@ -42,7 +42,7 @@ class RedisReceiver(Receiver):
         self._layer = layer
         self._bell = Bell()
         self._links = Links(layer.link)
-        seats = [Seat(shard, layer, self._links) for shard in layer.shards]
+        seats = [Seat(shard, layer, self._links) for shard in layer.parts]
         self._books = Books(layer, name, seats)
         self._exchanges = Exchanges(layer, self._books)
         self._closed = False
