@@ -94,7 +94,7 @@ def test_a_shard_that_moves_to_another_node_loses_nothing(cluster: list[int]) ->
     )
     layer.send("work", {"n": 0})
     nodes = masters(cluster)
-    slot = key_slot(layer.shards[0].key)
+    slot = key_slot(layer.parts[0].key)
     source = next(node for node in nodes if node.has(slot))
     target = next(node for node in nodes if node is not source)
     stop = threading.Event()

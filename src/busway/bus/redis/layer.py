@@ -236,9 +236,7 @@ class RedisChannelLayer(ChannelLayer):
             raise LayerClosed("channel layer")
         with self._lock:
             try:
-                return [
-                    self._links.run(script(name), shard, *arguments) for shard in self.parts
-                ]
+                return [self._links.run(script(name), shard, *arguments) for shard in self.parts]
             except ServerError as error:
                 raise LayerUnavailable(str(error)) from error
 
