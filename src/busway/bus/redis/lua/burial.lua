@@ -42,6 +42,7 @@ local function abandon(prefix)
   local record = channel(prefix)
   flush(record)
   record.owner = ''
+  record.remade = true
   local key = P .. 'm:' .. prefix
   if record.pending > 0 then drop(record, 'receiver died', record.pending) end
   call('DEL', key)
@@ -80,14 +81,14 @@ local function drop_subscription(name, names)
   for _, each in ipairs(names) do
     local record = channel(each)
     record.subs = (record.subs .. ' '):gsub(' ' .. name .. ' ', ' '):gsub(' $', '')
-    record.changed = true
+    record.changed, record.remade = true, true
   end
   call('HDEL', P .. 'subs', name)
   call('DEL', P .. 'u:' .. name)
 end
 
 local function is_idle(record)
-  return record.subs == '' and record.owner == '' and not record.fresh[1]
+  return record.subs == '' and record.owner == '' and not record.fresh
     and call('EXISTS', P .. 'm:' .. record.address) == 0
 end
 
