@@ -38,6 +38,12 @@ class Channel:
         self._readable.register(self.socket, select.POLLIN)
         self._writable = select.poll()
         self._writable.register(self.socket, select.POLLOUT)
+        self._has_ended = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Which watches the socket: beginning and ending to do so costs more than a wait."""
+        self._waiting: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def send(self, data: bytes, timeout: float) -> None:
         """Send a command; blocks when the server does not read."""
@@ -53,6 +59,8 @@ class Channel:
         """Return the next reply; False: it has not come yet."""
         found = self._reader.gets()
         while found is False:
+            if self._has_ended:
+                raise LinkBroken("the server closed the connection")
             try:
                 data = self.socket.recv(_CHUNK)
             except BLOCKED:
@@ -69,28 +77,79 @@ class Channel:
             raise LinkBroken(f"the server did not answer for {timeout:g} seconds")
 
     async def async_wait(self, timeout: float) -> None:
-        """Do a `wait` on the running event loop."""
+        """Do a `wait` on the running event loop, which watches the socket from then on."""
         loop = asyncio.get_running_loop()
-        readable = loop.create_future()
-        loop.add_reader(self.socket, _settle, readable)
+        if self._loop is not loop:
+            self._stop_watching()
+            self._loop = loop
+            loop.add_reader(self.socket, self._came)
+        self._waiting = loop.create_future()
+        self._deadline = loop.time() + timeout
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadline, self._expire, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                await readable
-        except TimeoutError:
-            raise LinkBroken(f"the server did not answer for {timeout:g} seconds") from None
+            await self._waiting
         finally:
+            self._waiting = None
+
+    def _came(self) -> None:
+        if self._waiting is None:
+            # Answers that nobody waits for must not keep the loop awake.
+            self._collect()
+        elif not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _collect(self) -> None:
+        try:
+            data = self.socket.recv(_CHUNK)
+        except BLOCKED:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._reader.feed(data)
+        else:
+            self._has_ended = True
+            self._stop_watching()
+
+    def _expire(self, timeout: float) -> None:
+        self._timer = None
+        if self._loop is None or self._waiting is None or self._waiting.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._expire, timeout)
+        else:
+            text = f"the server did not answer for {timeout:g} seconds"
+            self._waiting.set_exception(LinkBroken(text))
+
+    def _stop_watching(self) -> None:
+        loop, self._loop = self._loop, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if loop is not None and not loop.is_closed():
             loop.remove_reader(self.socket)
 
     def close(self) -> None:
         """Close the connection."""
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not _running_loop():
+            loop.call_soon_threadsafe(self._close)  # what is the loop's is not for other threads
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._stop_watching()
         with suppress(OSError):
             self.socket.close()
         self._connection._sock = None  # noqa: SLF001
 
 
-def _settle(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Link:
