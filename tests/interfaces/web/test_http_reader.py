@@ -130,6 +130,12 @@ def test_a_head_has_a_limit_and_the_bytes_before_it_do_not_count(
     assert reader.failure.status == 431
 
 
+def test_refusing_a_head_that_is_too_large_keeps_nothing_of_it(reader: RequestReader) -> None:
+    reader.feed(b"GET / HTTP/1.1\r\nX: " + b"x" * LIMIT + b"\r\n\r\n")
+    assert reader.failure is not None
+    assert reader.failure.__traceback__ is None  # it would have the frames, and those the head
+
+
 @pytest.mark.parametrize(
     "data", [b"nonsense\r\n\r\n", POST.replace(b" 5", b" -5"), b"\x16\x03\x01"]
 )

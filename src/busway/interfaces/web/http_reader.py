@@ -11,6 +11,10 @@ _MALFORMED = BadRequest(400, "The request is malformed.")
 _HEAD_TOO_LARGE = BadRequest(431, "The request's head is too large.")
 
 
+class _NotServedError(Exception):
+    """Ends the parsing of a request that has a `failure`. One each: they keep what they passed."""
+
+
 class Request:
     """A request whose head is there, and whose body may still be arriving."""
 
@@ -198,7 +202,7 @@ class RequestReader:
         most = len(self._chunk) + max(self._head_size, 0)
         if most > self._limit and self._measure() > self._limit:
             self.failure = _HEAD_TOO_LARGE
-            raise self.failure
+            raise _NotServedError
         self._head_size = -len(self._chunk)  # a head behind it has not all of what came
         version = parser.get_http_version()
         is_old = version == "1.0"
