@@ -237,12 +237,26 @@ def test_a_whole_request_behind_which_the_client_says_close_is_the_last(
 
 
 @pytest.mark.parametrize("behind", [GET, b"garbage\r\n\r\n", handshake()])
-def test_nothing_counts_behind_a_target_that_is_no_path(
-    server: WebServer, client: RawClient, worker: Worker, behind: bytes
+@pytest.mark.parametrize(
+    ("start", "status", "text"),
+    [
+        (b"GET *x HTTP/1.1", b" 400 ", b"The request's target is no path."),
+        (b"CONNECT x:80 HTTP/1.1", b" 501 ", b"This server is no proxy."),
+        (b"CONNECT / HTTP/1.1", b" 501 ", b"This server is no proxy."),
+    ],
+)
+def test_nothing_counts_behind_what_is_no_request_for_this_server(
+    server: WebServer,
+    client: RawClient,
+    worker: Worker,
+    behind: bytes,
+    start: bytes,
+    status: bytes,
+    text: bytes,
 ) -> None:
-    client.send(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
-    assert b" 400 " in client.read_head()
-    assert client.read_all() == b"The request's target is no path."
+    client.send(start + b"\r\nHost: x\r\n\r\n" + behind)
+    assert status in client.read_head()
+    assert client.read_all() == text
     with RawClient(server.port) as other:
         other.send(GET)
         other.read_head()
