@@ -164,6 +164,24 @@ def test_what_is_no_request_is_a_failure_behind_those_before(
     assert reader.feed(GET) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET / HTTP/2.0", 505),
+        (b"GET / HTTP/0.9", 505),
+        (b"GET /", 505),
+        (b"CONNECT x:80 HTTP/1.1", 501),
+        (b"CONNECT / HTTP/1.1", 501),
+    ],
+)
+def test_a_server_of_another_kind_is_not_here(
+    reader: RequestReader, line: bytes, status: int
+) -> None:
+    assert reader.feed(line + b"\r\nHost: x\r\n\r\n") == []
+    assert reader.failure is not None
+    assert reader.failure.status == status
+
+
 def test_a_closed_reader_hears_nothing(reader: RequestReader) -> None:
     reader.close()
     reader.close()

@@ -3,6 +3,8 @@
 RFC 9112 on the parser `httptools`, with a limit on heads and trailers. No I/O.
 """
 
+from typing import NoReturn
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from busway.interfaces.web.requests import BadRequest
@@ -11,6 +13,7 @@ _MALFORMED = BadRequest(400, "The request is malformed.")
 _HEAD_TOO_LARGE = BadRequest(431, "The request's head is too large.")
 
 _NO_PROXY = BadRequest(501, "This server is no proxy.")
+_UNKNOWN_VERSION = BadRequest(505, "This server speaks HTTP/1.1.")
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -221,16 +224,16 @@ class RequestReader:
             return
         most = len(self._chunk) + max(self._head_size, 0)
         if most > self._limit and self._measure() > self._limit:
-            self.failure = _HEAD_TOO_LARGE
-            raise _NotServedError
+            self._turn_away(_HEAD_TOO_LARGE)
         self._head_size = -len(self._chunk)  # a head behind it has not all of what came
         version = parser.get_http_version()
         is_old = version == "1.0"
         keep_alive = not is_old and parser.should_keep_alive()
         method = parser.get_method().decode("ascii")
+        if version not in ("1.0", "1.1"):
+            self._turn_away(_UNKNOWN_VERSION)
         if method == "CONNECT":
-            self.failure = _NO_PROXY
-            raise _NotServedError
+            self._turn_away(_NO_PROXY)
         request = Request(method, self._url, version, keep_alive=keep_alive)
         request.headers = headers
         # HTTP/1.0 knows neither Expect nor Upgrade (RFC 9110, 7.8 and 10.1.1).
@@ -260,6 +263,10 @@ class RequestReader:
     def on_message_complete(self) -> None:
         """See httptools."""
         self.request.complete = True
+
+    def _turn_away(self, why: BadRequest) -> NoReturn:
+        self.failure = why
+        raise _NotServedError
 
     def _measure(self) -> int:
         headers = self._headers
