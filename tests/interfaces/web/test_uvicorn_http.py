@@ -202,6 +202,18 @@ def test_a_request_in_line_is_told_to_continue_when_its_turn_comes(
                 client.send(b"hi")
 
 
+def test_a_client_that_may_not_continue_has_to_begin_anew(
+    client: RawClient, worker: Worker
+) -> None:
+    # Whether a body or the next request follows, only the client knows.
+    client.send(b"POST / HTTP/1.1\r\nContent-Length: 50\r\nExpect: 100-continue\r\n\r\n")
+    head = client.read_head()
+    assert b" 400 " in head
+    assert b"\r\nconnection: close" in head
+    assert client.read_all() == b"A request names its host once."
+    assert not worker.got
+
+
 def test_a_client_that_asks_ahead_is_not_read_further(
     layer: ChannelLayer, server: WebServer, client: RawClient
 ) -> None:
