@@ -299,6 +299,20 @@ def test_a_connection_goes_on_behind_a_body_that_was_not_read(
         assert b" 413 " in client.read_head()
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1\r\nConnection: close"])
+def test_a_client_may_send_all_of_a_body_before_it_reads_the_last_answer(
+    layer: ChannelLayer, server: WebServer, client: RawClient, version: bytes
+) -> None:
+    with Worker(layer, {"http.request": lambda _: [{"status": 413}]}) as worker:
+        client.send((POST % 40_000_000).replace(b"1.1", version) + b"x" * 1_000_000)
+        worker.expect("http.request")
+        client.send(b"x" * 39_000_000)  # more than all buffers on the way
+        assert b" 413 " in client.read_head()
+        assert client.ended()
+    client.close()
+    server.eventually(lambda: not server.server.server_state.connections)
+
+
 def test_a_client_has_only_so_much_time_for_a_body_that_nobody_reads(layer: ChannelLayer) -> None:
     with (
         WebServer(layer, body_timeout=0.3) as server,
