@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,6 +191,17 @@ def test_a_layer_in_one_process_can_be_looked_at_too(monkeypatch: pytest.MonkeyP
     found = ask("status", "--layer", "memory://")
     assert found["shards"][0]["name"] == "memory"
     assert [row["channel"] for row in found["channels"]] == ["jobs"]
+
+
+def test_watching_ends_in_silence_when_nobody_reads_on() -> None:
+    command = [sys.executable, "-m", "busway", "layer", "channels", "--json", "--watch", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_watching_goes_on_until_it_is_interrupted(bus: IPCChannelLayer) -> None:
