@@ -22,6 +22,19 @@ class Handshake(msgspec.Struct, gc=False):
     subprotocols: list[str]
 
 
+def parse_head(data: bytes) -> tuple[str, bytes, list[tuple[bytes, bytes]]]:
+    """Return method, target and headers of a whole request head that an HTTP parser has passed."""
+    lines = data.split(b"\r\n")
+    method, target, _ = lines[0].split(b" ", 2)
+    headers = []
+    for line in lines[1:]:
+        if not line:
+            break
+        name, _, value = line.partition(b":")
+        headers.append((name.lower(), value.strip(b" \t")))
+    return method.decode("ascii"), target, headers
+
+
 def check_handshake(method: str, headers: list[tuple[bytes, bytes]]) -> Handshake:
     """Return what has to be known of a request that asks for a WebSocket.
 

@@ -1,4 +1,7 @@
-"""A WebSocket under uvicorn: no task and no queue per connection."""
+"""The WebSocket protocol class for uvicorn: no task and no queue per connection.
+
+Give it to uvicorn as `ws=WebSocketProtocol` with an `asgi.Application` as the application.
+"""
 
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +27,7 @@ from busway.interfaces.web.handshake import (
     check_handshake,
     encode_accept,
     encode_denial,
+    parse_head,
 )
 from busway.interfaces.web.replies import Headers
 from busway.interfaces.web.requests import BadRequest, Head, admit_websocket, split_target
@@ -48,7 +52,7 @@ def find_gateway(config: Config) -> "Gateway":
 
 
 class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
-    """A connection that `uvicorn_http.HTTPProtocol` hands over, from its handshake on."""
+    """A connection under uvicorn."""
 
     __slots__ = ("_accept_key", "_frames", "_peers", "_reader", "_transport")
 
@@ -59,24 +63,28 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         WebSocketConnection.__init__(self, find_gateway(config))
         self._peers: set[Any] = server_state.connections
         self._accept_key = ""
-        self._reader = FrameReader(self.gateway.options.max_message_size)
+        self._reader: FrameReader | None = None
         self._frames: list[bytes] | None = None
         """Frames to write at the end of this tick, all with one system call."""
 
     # -- what uvicorn and the event loop call -------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`; a request asks for a WebSocket."""
+        """See `asyncio.Protocol`; uvicorn calls it when a request asks for an upgrade."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self.gateway.options.write_buffer)
         self._peers.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`: take frames."""
+        """Take frames; before that, from uvicorn's own HTTP, a whole handshake request."""
+        reader = self._reader
+        if reader is None:
+            self.begin(*parse_head(data))
+            return
         self.pinged = 0.0
         if len(data) >= _GREEDY:
             self.hesitate()
-        for opcode, payload in self._reader.feed(data):
+        for opcode, payload in reader.feed(data):
             if TEXT <= opcode <= BINARY:
                 self.received(payload)
             elif opcode == PING:
@@ -110,6 +118,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
 
     def begin(self, method: str, target: bytes, headers: Headers) -> None:
         """Take the handshake request; names of headers are in lower case."""
+        self._reader = FrameReader(self.gateway.options.max_message_size)
         try:
             path, query = split_target(target)
             handshake = check_handshake(method, headers)
@@ -177,7 +186,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         """See `Wire`."""
         self._write_now(encode_close(code, reason))
         transport = self._transport
-        if self._reader.finished and self.state is WS.CLOSING:
+        if self._reader is not None and self._reader.finished and self.state is WS.CLOSING:
             # Nothing it sends can be understood any more; it sees the end behind the close
             # frame, while what it still sends is read, so that no reset overtakes the frame.
             if transport.can_write_eof():
