@@ -10,8 +10,8 @@ import pytest
 from busway.bus.conformance import Factory, Suite
 from busway.bus.errors import ConfigurationError, UsageError
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import GroupSend, Operation, Send
 from busway.bus.local_and_remote import LocalAndRemoteChannelLayer
+from busway.bus.operations import GroupSend, Operation, Send
 
 MIB = 1 << 20
 

@@ -12,7 +12,8 @@ import msgspec
 from busway.app.endings import failure
 from busway.app.message import Message
 from busway.bus.errors import BuswayError, UsageError
-from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return, Send
+from busway.bus.layer import Receiver
+from busway.bus.operations import Delivery, Operation, Outcome, Refusal, Return, Send
 
 logger = logging.getLogger("busway.worker")
 

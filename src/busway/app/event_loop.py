@@ -14,7 +14,8 @@ from busway.app.consumer_thread import ConsumerThread
 from busway.app.message import Message
 from busway.app.routing import Router
 from busway.bus.errors import LayerUnavailable
-from busway.bus.layer import ChannelLayer, Delivery
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import Delivery
 
 MAX_BATCH = 128
 """Messages in the largest batch."""

@@ -22,8 +22,9 @@ from busway.app.exceptions import RequestAborted, RequestTimeout
 from busway.app.http import ABORT, Headers, response_head
 from busway.app.message import Message
 from busway.bus.errors import BusError
-from busway.bus.layer import ChannelLayer, Operation, Outcome, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.names import new_channel
+from busway.bus.operations import Operation, Outcome, Send
 
 TIMEOUT = 60.0
 """Seconds to wait for the other side."""

@@ -18,25 +18,21 @@ from typing import Any, NamedTuple
 from busway.bus import names
 from busway.bus.codec import encode_message
 from busway.bus.errors import ConfigurationError, LayerClosed
-from busway.bus.layer import (
-    ChannelLayer,
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import (
     Delivery,
     GroupAdd,
     GroupDiscard,
     GroupSend,
-    GroupSize,
     Leave,
     Operation,
     Outcome,
-    Receiver,
     Refusal,
     Return,
     Send,
-    Shard,
-    Statistics,
-    total,
 )
 from busway.bus.parcels import check_delay
+from busway.bus.statistics import GroupSize, Shard, Statistics, total
 
 
 class LocalAndRemoteChannelLayer(ChannelLayer):

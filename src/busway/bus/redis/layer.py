@@ -14,16 +14,8 @@ from busway.bus import names
 from busway.bus.codec import Ids, decode_envelope
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
-from busway.bus.layer import (
-    ChannelLayer,
-    GroupAdd,
-    GroupSize,
-    Operation,
-    Receiver,
-    Statistics,
-    total,
-)
-from busway.bus.layer import Shard as Place
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import GroupAdd, Operation
 from busway.bus.plans import Plans
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError
@@ -35,6 +27,8 @@ from busway.bus.redis.scripts import script
 from busway.bus.redis.servers import CONNECTION_OPTIONS, Server
 from busway.bus.redis.shards import Shard, shard_of
 from busway.bus.redis.urls import shards_of
+from busway.bus.statistics import GroupSize, Statistics, total
+from busway.bus.statistics import Shard as Place
 from busway.bus.urls import LAYER_OPTIONS, query_options
 
 logger = logging.getLogger("busway.bus")

@@ -10,8 +10,8 @@ import msgspec
 from busway.bus import names
 from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
 from busway.bus.codec import Kind, encode_message
-from busway.bus.layer import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
 from busway.bus.messages import Message, check_message, plain
+from busway.bus.operations import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
 from busway.bus.parcels import Parcel, message_parcel, notice
 from busway.bus.plans import Plan, Plans
 from busway.bus.redis.wire import core_of, lane_field, turn_of

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
-from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Return
+from busway.bus.layer import Receiver
+from busway.bus.operations import Delivery, Operation, Outcome, Return
 from busway.bus.redis import wire
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.books import Books

@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, Protocol
 
 from busway.bus.errors import BusError, BuswayError, ChannelFull, LayerUnavailable, UsageError
-from busway.bus.layer import ChannelLayer, Delivery, Leave, Outcome, Receiver, Send
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import Delivery, Leave, Outcome, Send
 
 logger = logging.getLogger("busway.web")
 
