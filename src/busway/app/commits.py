@@ -147,6 +147,12 @@ class Committer:
             with suppress(BuswayError):
                 self.exchange(0, unbegun)
 
+    async def arescue(self) -> None:
+        """Do a `rescue` from async code."""
+        if not self.is_idle:
+            with suppress(BuswayError):
+                await self.aexchange()
+
     async def aexchange(self, limit: int = 0) -> list[Delivery]:
         """Do an `exchange` from async code."""
         steps = self._steps(list(self.finished), limit, ())

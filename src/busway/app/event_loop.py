@@ -89,7 +89,7 @@ class AsyncConsumers:
                     continue
                 self._absence.end()
                 # With the last one, all are begun.
-                if deliveries and self._receiver.begin(max(deliveries, key=_place)):
+                if deliveries and await self._receiver.abegin(max(deliveries, key=_place)):
                     for delivery in deliveries:
                         self._begin(delivery)
                 if deliveries:
@@ -100,10 +100,10 @@ class AsyncConsumers:
         except BaseException:
             for thread in list(self._returns):
                 self._give_back(thread)
-            self._commits.rescue()
+            await self._commits.arescue()
             raise
         finally:
-            self._receiver.close()
+            await self._receiver.aclose()
 
     def stop(self) -> None:
         """Let `run` end when all that is running has ended. Safe from any thread and signal."""

@@ -10,13 +10,13 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from inspect import Parameter, signature
 from math import inf
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from busway.bus import names
 from busway.bus.errors import (
@@ -39,6 +39,9 @@ from busway.bus.operations import (
 from busway.bus.policy import DeliveryPromise, Policies, Policy, check_seconds
 from busway.bus.sealing import Seal
 from busway.bus.statistics import GroupSize, Shard, Statistics
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Receiver(ABC):
@@ -111,6 +114,10 @@ class Receiver(ABC):
         """
         return True
 
+    async def abegin(self, delivery: Delivery) -> bool:
+        """Do a `begin` from async code."""
+        return self.begin(delivery)
+
     @abstractmethod
     def wait(self, timeout: float | None = None) -> bool:
         """Block until there may be something to exchange; True unless `timeout` seconds passed.
@@ -149,6 +156,10 @@ class Receiver(ABC):
     def close(self) -> None:
         """Give back what was not begun, and release everything. Closing twice is harmless."""
 
+    async def aclose(self) -> None:
+        """Do a `close` from async code. When cancelled, it goes on in its thread."""
+        await _apart(self, self.close)
+
     def abandon(self) -> None:  # noqa: B027  (only some layers survive a fork)
         """Release a forked child's copy, and leave the parent's as it is."""
 
@@ -163,6 +174,17 @@ class Receiver(ABC):
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
 
 class ChannelLayer(ABC):
     """Carries messages between processes. Thread-safe.
@@ -173,6 +195,10 @@ class ChannelLayer(ABC):
     deliveries: frozenset[DeliveryPromise] = frozenset({DeliveryPromise.AT_MOST_ONCE})
     """The promises about delivery that this layer keeps; a policy that asks for another is
     refused."""
+
+    blocks: bool = False
+    """Whether calls wait for something, such as a network. Then the twins for async code do so
+    without holding up the event loop: those of rare calls, such as `aflush`, in a thread."""
 
     def __init__(
         self,
@@ -404,7 +430,7 @@ class ChannelLayer(ABC):
                 )
                 found = self._hand_over(outcome)
                 if found or not patient:
-                    self._lay_by(receiver)
+                    await self._alay_by(receiver)
                     return found or (None, None)
                 await receiver.async_wait(left)
         except BaseException:
@@ -425,7 +451,7 @@ class ChannelLayer(ABC):
 
     async def agroup_channels(self, group: str) -> list[str]:
         """Do `group_channels` from async code."""
-        return self.group_channels(group)
+        return await _apart(self, self.group_channels, group)
 
     async def aexchange(
         self, operations: Sequence[Operation], channels: Sequence[str] = (), limit: int = 0
@@ -435,25 +461,25 @@ class ChannelLayer(ABC):
         try:
             outcome = await receiver.aexchange(operations, (), channels, limit, hold=False)
         except BusError:
-            receiver.close()
+            await receiver.aclose()
             raise
         except BaseException:
-            self._lay_by(receiver)
+            await self._alay_by(receiver)
             raise
-        self._lay_by(receiver)
+        await self._alay_by(receiver)
         return outcome
 
     async def apeek(self, channel: str) -> dict[str, Any] | None:
         """Do `peek` from async code."""
-        return self.peek(channel)
+        return await _apart(self, self.peek, channel)
 
     async def aflush(self) -> None:
         """Do `flush` from async code."""
-        self.flush()
+        await _apart(self, self.flush)
 
     async def astatistics(self, channel: str | None = None) -> Statistics:
         """Do `statistics` from async code."""
-        return self.statistics(channel)
+        return await _apart(self, self.statistics, channel)
 
     # -- shared by the operations above -------------------------------------------------
 
@@ -494,15 +520,21 @@ class ChannelLayer(ABC):
             await receiver.aexchange((), (), channels)
         except BaseException as error:
             with suppress(BusError):
-                receiver.close()
+                await receiver.aclose()
             if not isinstance(error, BusError):
                 raise
         else:
-            self._lay_by(receiver)
+            await self._alay_by(receiver)
 
     def _lay_by(self, receiver: Receiver) -> None:
         if self._closed:
             receiver.close()
+        else:
+            self._idle.append(receiver)
+
+    async def _alay_by(self, receiver: Receiver) -> None:
+        if self._closed:
+            await receiver.aclose()
         else:
             self._idle.append(receiver)
 
@@ -526,6 +558,15 @@ class ChannelLayer(ABC):
                 copies.extend((member, deepcopy(delivery.message)) for member in others)
             return first, delivery.message
         return None
+
+
+async def _apart(
+    owner: Receiver | ChannelLayer, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call a method of `owner` from async code: in a thread, if it waits for a network."""
+    if owner.blocks:
+        return await asyncio.to_thread(call, *args, **kwargs)
+    return call(*args, **kwargs)
 
 
 def _cannot(layer: ChannelLayer, what: str) -> UsageError:

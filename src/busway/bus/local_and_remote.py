@@ -11,6 +11,7 @@ both; between what was sent to it and what was sent to its groups there is no or
 
 import asyncio
 import selectors
+import time
 from collections.abc import Generator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -52,6 +53,7 @@ class LocalAndRemoteChannelLayer(ChannelLayer):
                 )
         super().__init__(message_size=local.message_size, group_expiry=local.group_expiry)
         self.policies = local.policies
+        self.blocks = local.blocks or remote.blocks
         self.local = local
         self.remote = remote
 
@@ -133,7 +135,8 @@ class LocalAndRemoteReceiver(Receiver):
     """A reader of two layers.
 
     The remote layer is asked first: it is the one that may be out of reach, and then nothing has
-    been done. While the remote reader is registered and was not woken, it is not asked at all.
+    been done. While the remote reader is registered and was not woken, it is not asked for
+    messages, but when its patience ends.
     """
 
     def __init__(self, layer: LocalAndRemoteChannelLayer) -> None:
@@ -145,6 +148,9 @@ class LocalAndRemoteReceiver(Receiver):
         """Ids of deliveries in hand that the remote layer gave."""
         self._asleep: tuple[str, ...] = ()
         """The channels for which the remote reader is registered, and was not woken since."""
+        self._awake_at = 0.0
+        """When it is asked even so, by `time.monotonic`."""
+        self.blocks = self._local.blocks or self._remote.blocks
         self._closed = False
         self._selector = selectors.DefaultSelector()
         for part in (self._local, self._remote):
@@ -213,7 +219,7 @@ class LocalAndRemoteReceiver(Receiver):
         refused: list[Refusal] = []
         joined: Sequence[str] = ()
 
-        if self._asleep and channels and self._is_rung():
+        if self._asleep and channels and self._is_awake():
             self._asleep = ()
         looks = bool(channels) and tuple(channels) != self._asleep
         acknowledges = bool(done_there) and not ours
@@ -236,6 +242,7 @@ class LocalAndRemoteReceiver(Receiver):
             if looks:
                 asleep = limit > 0 and len(outcome.deliveries) < wake
                 self._asleep = tuple(channels) if asleep else ()
+                self._awake_at = time.monotonic() + self._remote.patience()
             if hold:
                 self._from_remote.update(d.id for d in outcome.deliveries if d.place or d.lane)
             if acknowledges and not refused:
@@ -287,6 +294,11 @@ class LocalAndRemoteReceiver(Receiver):
         reader = self._remote if delivery.id in self._from_remote else self._local
         return reader.begin(delivery)
 
+    async def abegin(self, delivery: Delivery) -> bool:
+        """See `Receiver.abegin`."""
+        reader = self._remote if delivery.id in self._from_remote else self._local
+        return await reader.abegin(delivery)
+
     # -- waiting ------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -321,16 +333,19 @@ class LocalAndRemoteReceiver(Receiver):
         """See `Receiver.patience`."""
         return min(self._local.patience(), self._remote.patience())
 
-    def _is_rung(self) -> bool:
-        """Say whether the remote reader was woken, though nobody has waited for it."""
-        return any(key.data is self._remote for key, _ in self._selector.select(0))
+    def _is_awake(self) -> bool:
+        """Say whether the remote reader was woken, though nobody has waited, or has to look."""
+        if any(key.data is self._remote for key, _ in self._selector.select(0)):
+            self._remote.drain()
+            return True
+        return time.monotonic() >= self._awake_at
 
     def _note(self, rung: Sequence[tuple[selectors.SelectorKey, int]]) -> bool:
-        """Forget the bells that have rung; the remote reader looks again, also if none has."""
+        """Forget the bells that have rung; the remote reader looks again if it was its own."""
         for key, _ in rung:
             key.data.drain()
-        if not rung or any(key.data is self._remote for key, _ in rung):
-            self._asleep = ()
+            if key.data is self._remote:
+                self._asleep = ()
         return bool(rung)
 
     def interrupt(self) -> None:

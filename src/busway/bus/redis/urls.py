@@ -8,16 +8,28 @@
 With rediss+sentinel and rediss+cluster the servers speak TLS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from busway.bus.errors import ConfigurationError
 from busway.bus.redis.cluster import Cluster
-from busway.bus.redis.servers import SentinelServer, Server
+from busway.bus.redis.servers import CONNECTION_OPTIONS, SentinelServer, Server
 from busway.bus.redis.shards import Shard, make_cluster_shards, make_shards
+from busway.bus.urls import LAYER_OPTIONS, query_options
 
 SLOTS = 16
 """Shards on a cluster, unless told otherwise."""
+
+
+def options_of(url: str, **others: Callable[[str], Any]) -> dict[str, Any]:
+    """Return the options of a Redis layer in its URL, and those of the types in `others`.
+
+    Raises `ConfigurationError` for unknown ones, and those that are of another type.
+    """
+    own: dict[str, Callable[[str], Any]] = {"prefix": str, "slots": int, **CONNECTION_OPTIONS}
+    options = query_options(url, LAYER_OPTIONS | own | others)
+    connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
+    return {"url": url.partition("?")[0], "connection_kwargs": connection, **options}
 
 
 def shards_of(
@@ -43,7 +55,9 @@ def shards_of(
         return make_cluster_shards(Cluster(starts), slots or SLOTS, prefix)
     if kind == "sentinel":
         return make_shards(_services(f"{plain}://{rest}", options), prefix)
-    raise ConfigurationError(f"{scheme}:// is not known; expected {plain}+sentinel or +cluster")
+    raise ConfigurationError(
+        f"{scheme}:// is not known; expected redis, redis+sentinel, redis+cluster, rediss, …"
+    )
 
 
 def _split(url: str) -> list[str]:

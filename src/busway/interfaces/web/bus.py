@@ -134,7 +134,7 @@ class Bus:
         if self._under_way is not None:
             await self._under_way
         self._scheduled = self._stopped = True  # nothing is flushed from now on
-        self._receiver.close()
+        await self._receiver.aclose()
         return sum(len(source.waiting or ()) for source in self._stalled)
 
     @property
