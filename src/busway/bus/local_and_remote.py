@@ -150,6 +150,8 @@ class LocalAndRemoteReceiver(Receiver):
         """The channels for which the remote reader is registered, and was not woken since."""
         self._awake_at = 0.0
         """When it is asked even so, by `time.monotonic`."""
+        self._was_rung = False
+        """Whether it was woken since it was last asked: perhaps before its answer came."""
         self.blocks = self._local.blocks or self._remote.blocks
         self._closed = False
         self._selector = selectors.DefaultSelector()
@@ -226,6 +228,8 @@ class LocalAndRemoteReceiver(Receiver):
         if theirs or looks or acknowledges:
             share = (limit + 1) // 2 if here else limit
             wake = min(wake_below, share) if looks else wake_below
+            if looks:
+                self._was_rung = False
             outcome = yield _Request(
                 True,
                 (
@@ -240,7 +244,7 @@ class LocalAndRemoteReceiver(Receiver):
             deliveries += outcome.deliveries
             joined = outcome.joined
             if looks:
-                asleep = limit > 0 and len(outcome.deliveries) < wake
+                asleep = len(outcome.deliveries) < wake and limit > 0 and not self._was_rung
                 self._asleep = tuple(channels) if asleep else ()
                 self._awake_at = time.monotonic() + self._remote.patience()
             if hold:
@@ -345,7 +349,7 @@ class LocalAndRemoteReceiver(Receiver):
         for key, _ in rung:
             key.data.drain()
             if key.data is self._remote:
-                self._asleep = ()
+                self._asleep, self._was_rung = (), True
         return bool(rung)
 
     def interrupt(self) -> None:
