@@ -8,6 +8,7 @@
 With rediss+sentinel and rediss+cluster the servers speak TLS.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from busway.bus.urls import LAYER_OPTIONS, query_options
 
 SLOTS = 16
 """Shards on a cluster, unless told otherwise."""
+
+_PREFIX = re.compile(r"[A-Za-z0-9\-_.:]+", re.ASCII)
+"""No braces: a cluster would look there for what keeps the keys of a shard together."""
 
 
 def options_of(url: str, **others: Callable[[str], Any]) -> dict[str, Any]:
@@ -36,9 +40,8 @@ def shards_of(
     url: str | Sequence[str], prefix: str, slots: int | None, options: dict[str, Any]
 ) -> list[Shard]:
     """Return the shards of the bus at `url`. Raises `ConfigurationError`."""
-    urls = [url] if isinstance(url, str) else list(url)
-    if not urls:
-        raise ConfigurationError("there are no Redis servers: expected a URL, or a list of them")
+    urls = _checked(url)
+    _check_prefix(prefix)
     scheme, _, rest = urls[0].partition("://")
     plain, _, kind = scheme.partition("+")
     if slots is not None and kind != "cluster":
@@ -58,6 +61,24 @@ def shards_of(
     raise ConfigurationError(
         f"{scheme}:// is not known; expected redis, redis+sentinel, redis+cluster, rediss, …"
     )
+
+
+def _checked(url: object) -> list[str]:
+    """Return the URLs that were given: one, or a list of them."""
+    given = [url] if isinstance(url, str) else url
+    if not isinstance(given, Sequence) or not given:
+        raise ConfigurationError(f"url is {url!r}; expected a URL, or a list of them")
+    for each in given:
+        if not isinstance(each, str) or "://" not in each:
+            raise ConfigurationError(f"url has {each!r}; expected a URL: redis://host:6379/0")
+    return list(given)
+
+
+def _check_prefix(prefix: object) -> None:
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise ConfigurationError(
+            f"prefix is {prefix!r}; expected ASCII letters, digits, '-', '_', '.' and ':'"
+        )
 
 
 def _split(url: str) -> list[str]:
