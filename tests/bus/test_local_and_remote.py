@@ -122,7 +122,7 @@ def test_a_delayed_message_comes_to_a_reader_that_waits_elsewhere(
     layer: LocalAndRemoteChannelLayer, channel: str
 ) -> None:
     layer.send(channel, {}, delay=0.1)
-    name = channel.replace("y", "")
+    name = channel.removesuffix("y")
     with layer.receiver() as receiver:
         assert receiver.exchange((), (), [name], 9, wake_below=1).deliveries == []
         eventually(
