@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from busway.bus.errors import ChannelFull
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import GroupSize, Shard
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.statistics import GroupSize, Shard
 from busway.cli import busway
 from busway.cli.layer import URLS
 from busway.cli.layer import layer as group

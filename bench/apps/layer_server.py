@@ -25,7 +25,7 @@ Mode = Callable[[float], int]
 
 def busway(url: str) -> Mapping[str, Mode]:
     """Busway: plain functions; what is sent together goes in one exchange."""
-    from busway.bus.layer import Send  # noqa: PLC0415  (only one of the two is installed)
+    from busway.bus.operations import Send  # noqa: PLC0415
     from busway.bus.urls import open_layer  # noqa: PLC0415
 
     layer = open_layer(url)

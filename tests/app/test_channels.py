@@ -8,8 +8,9 @@ import pytest
 from busway import Channel, Group
 from busway.app.context import Outbox, outbox, set_layer
 from busway.bus.errors import ChannelFull, InvalidMessage, InvalidName, UsageError
-from busway.bus.layer import ChannelLayer, GroupAdd, GroupDiscard, GroupSend, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import GroupAdd, GroupDiscard, GroupSend, Send
 
 
 def test_a_channel_sends_at_once(layer: ChannelLayer) -> None:

@@ -20,7 +20,8 @@ from busway import (
 from busway.app.context import Outbox, outbox
 from busway.app.exceptions import NoReplyChannel
 from busway.bus.errors import ConfigurationError, InvalidMessage
-from busway.bus.layer import ChannelLayer, GroupAdd, GroupSend, Operation, Send
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import GroupAdd, GroupSend, Operation, Send
 
 Consume = Callable[..., list[Operation]]
 

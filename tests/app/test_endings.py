@@ -15,7 +15,7 @@ from busway import (
     ResponseLater,
 )
 from busway.app.endings import MAX_TRIES, TRIES_KEY, Ending, ending_of, unrouted
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 
 
 def end(error: Exception, channel: str = "websocket.connect", **content: Any) -> Ending:

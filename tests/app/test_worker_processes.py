@@ -11,8 +11,8 @@ import pytest
 
 from app.harness import Peer
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import Operation, Send
 from busway.bus.names import new_channel
+from busway.bus.operations import Operation, Send
 from services import Service
 
 SCRIPT = str(Path(__file__).with_name("worker_process.py"))

@@ -20,7 +20,7 @@ import pytest
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import Peer, Work, sleep
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import Delivery, Operation, Send
+from busway.bus.operations import Delivery, Operation, Send
 
 SECONDS = float(os.environ.get("BUSWAY_SOAK", "4"))
 BATCH = 4

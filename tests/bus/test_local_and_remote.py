@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from busway.bus.conformance import Factory, Suite
+from busway.bus.conformance.harness import eventually
 from busway.bus.errors import ConfigurationError, UsageError
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import GroupSend, Operation, Send
 from busway.bus.local_and_remote import LocalAndRemoteChannelLayer
+from busway.bus.operations import GroupSend, Operation, Send
 
 MIB = 1 << 20
 
@@ -130,3 +131,16 @@ def test_layers_with_other_limits_are_not_joined(tmp_path: Path) -> None:
         LocalAndRemoteChannelLayer(local, remote)
     local.close()
     remote.close()
+
+
+@pytest.mark.parametrize("channel", ["work", "proc.x!y"])
+def test_a_delayed_message_comes_to_a_reader_that_waits_elsewhere(
+    layer: LocalAndRemoteChannelLayer, channel: str
+) -> None:
+    layer.send(channel, {}, delay=0.1)
+    name = channel.removesuffix("y")
+    with layer.receiver() as receiver:
+        assert receiver.exchange((), (), [name], 9, wake_below=1).deliveries == []
+        eventually(
+            lambda: receiver.exchange((), (), [name], 9, wake_below=1).deliveries, "it is due"
+        )

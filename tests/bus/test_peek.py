@@ -7,8 +7,9 @@ import pytest
 
 from busway.bus.errors import InvalidName, UsageError
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import ChannelLayer, GroupAdd, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import GroupAdd, Send
 
 
 @pytest.fixture(params=["memory", "ipc"])

@@ -14,8 +14,8 @@ from busway.bus.codec import encode
 from busway.bus.conformance import Factory, Suite
 from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import Return, Send
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import Return, Send
 from busway.bus.records import index_key, queue_prefix
 from busway.bus.transaction import Transaction
 

@@ -11,7 +11,8 @@ from busway.app.calling import Caller
 from busway.app.commits import Counts
 from busway.app.message import Message
 from busway.app.routing import Routing
-from busway.bus.layer import ChannelLayer, GroupSend, Operation, Send
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import GroupSend, Operation, Send
 from busway.django.routing import Router
 
 REPLY = "web.test!1"

@@ -16,7 +16,8 @@ from busway.app.commits import Counts
 from busway.app.message import Message
 from busway.app.routing import Router, Routing
 from busway.app.targets import Target
-from busway.bus.layer import ChannelLayer, Operation, Send
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import Operation, Send
 from busway.django.layers import channel_layers
 from busway.django.security.websockets import guarded
 

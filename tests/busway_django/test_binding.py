@@ -15,8 +15,9 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 
 from busway.app.message import Message
 from busway.bus.errors import ConfigurationError, UsageError
-from busway.bus.layer import ChannelLayer, GroupSend
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import GroupSend
 from busway.django import Group, channel_layers, route
 from busway.django.binding import Binding
 from busway.django.binding.base import CREATE, DELETE, UPDATE

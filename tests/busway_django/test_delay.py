@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from busway.app.worker import Worker
-from busway.bus.layer import ChannelLayer, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import Send
 from busway.django import Channel, route
 from busway.django.delay import delay
 from busway.django.routing import Router

@@ -13,8 +13,9 @@ from busway.app import ConsumeLater
 from busway.app.decorators import enforce_ordering
 from busway.app.message import Message
 from busway.bus.errors import ConfigurationError
-from busway.bus.layer import ChannelLayer, GroupAdd, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import GroupAdd, Send
 from busway.django import Group
 from busway.django.exceptions import DenyConnection, SendNotAvailableOnDemultiplexer
 from busway.django.generic import BaseConsumer

@@ -18,6 +18,7 @@ from busway.django.layers import get_channel_layer, is_local, project_name
 from busway.django.routing import Router
 
 MEMORY = "busway.bus.memory.MemoryChannelLayer"
+LOCAL = "busway.bus.redis.RedisLocalChannelLayer"
 
 
 def first(message: Message) -> None:
@@ -104,6 +105,17 @@ def test_a_test_backend_needs_a_test_config() -> None:
     ("config", "error"),
     [
         ({"BACKEND": "asgi_ipc.IPCChannelLayer"}, "use 'busway.bus.ipc.IPCChannelLayer'"),
+        (
+            {"BACKEND": "asgi_redis.RedisLocalChannelLayer"},
+            "use 'busway.bus.redis.RedisLocalChannelLayer'",
+        ),
+        (
+            {"BACKEND": LOCAL, "CONFIG": {"url": [("localhost", 6379)]}},
+            r"\('localhost', 6379\); expected a URL",
+        ),
+        ({"BACKEND": LOCAL, "CONFIG": {"local": "no/name"}}, "no/name"),
+        ({"BACKEND": LOCAL, "CONFIG": {"prefix": ""}}, "prefix is ''"),
+        ({"URL": "local+redis://localhost?colour=red"}, "unknown option 'colour'"),
         ({"BACKEND": "no.such.Layer"}, "cannot be imported.*give the dotted path"),
         ({"BACKEND": "os.getcwd"}, "is <built-in function getcwd>"),
         ({"BACKEND": MEMORY, "CONFIG": {"capcity": 1}}, "capcity"),
@@ -119,6 +131,19 @@ def test_a_test_backend_needs_a_test_config() -> None:
 def test_a_wrong_description_is_refused_with_a_remedy(config: Any, error: str) -> None:
     with pytest.raises(ConfigurationError, match=error):
         made(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "local+redis://no-such-host/0?local=chat&capacity=200",
+        {"BACKEND": LOCAL, "CONFIG": {"url": "rediss://no-such-host", "local": "chat"}},
+        {"BACKEND": "busway.bus.redis.RedisChannelLayer", "CONFIG": {"url": ["redis://no-such"]}},
+    ],
+)
+def test_a_layer_on_redis_is_checked_without_asking_the_server(config: Any) -> None:
+    with override_settings(CHANNEL_LAYERS={"default": config}):
+        channel_layers.check("default", channel_layers.config("default"))
 
 
 @override_settings(CHANNEL_LAYERS=[])

@@ -252,7 +252,7 @@ def test_a_large_body_comes_in_parts_and_is_never_whole_in_memory(
 def _send_when_there_is_room(
     layer: ChannelLayer, channel: str, message: dict[str, Any], receiver: Any
 ) -> None:
-    from busway.bus.layer import Send
+    from busway.bus.operations import Send
 
     while receiver.exchange((Send(channel, message),), wake_below=1).refused:
         assert receiver.wait(20)

@@ -16,8 +16,9 @@ from django.test import Client
 
 from busway.bus.errors import MessageTooLarge
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.layer import ChannelLayer, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import Send
 from busway.django.layers import channel_layers
 from busway.django.session_backends.bus import CHANNEL, CREATING, SessionStore
 

@@ -13,7 +13,8 @@ from busway.app.message import Message
 from busway.app.routing import Router
 from busway.app.targets import Target
 from busway.bus.errors import UsageError
-from busway.bus.layer import ChannelLayer, Operation
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import Operation
 
 
 class Call(msgspec.Struct, gc=False):

@@ -13,9 +13,10 @@ from typing import Any
 
 from busway.app.context import current_layer, held_by
 from busway.bus.errors import UsageError
-from busway.bus.layer import ChannelLayer, GroupAdd, GroupDiscard, GroupSend, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.messages import isolate
 from busway.bus.names import check_channel, check_group
+from busway.bus.operations import GroupAdd, GroupDiscard, GroupSend, Send
 
 Content = dict[str, Any]
 """What a message holds: see `busway.bus.messages`."""

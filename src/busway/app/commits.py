@@ -12,7 +12,8 @@ import msgspec
 from busway.app.endings import failure
 from busway.app.message import Message
 from busway.bus.errors import BuswayError, UsageError
-from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal, Return, Send
+from busway.bus.layer import Receiver
+from busway.bus.operations import Delivery, Operation, Outcome, Refusal, Return, Send
 
 logger = logging.getLogger("busway.worker")
 
@@ -145,6 +146,12 @@ class Committer:
         if unbegun or not self.is_idle:
             with suppress(BuswayError):
                 self.exchange(0, unbegun)
+
+    async def arescue(self) -> None:
+        """Do a `rescue` from async code."""
+        if not self.is_idle:
+            with suppress(BuswayError):
+                await self.aexchange()
 
     async def aexchange(self, limit: int = 0) -> list[Delivery]:
         """Do an `exchange` from async code."""

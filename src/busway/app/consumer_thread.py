@@ -17,7 +17,8 @@ from busway.app.message import Message
 from busway.app.pace import Pace
 from busway.app.routing import Router
 from busway.bus.errors import LayerUnavailable
-from busway.bus.layer import ChannelLayer, Delivery
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import Delivery
 
 IDLE = 5.0
 """Seconds without a message after which a thread counts as idle."""

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
 
-from busway.bus.layer import ChannelLayer, Operation
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import Operation
 from busway.bus.urls import default_url, open_layer
 
 

@@ -15,8 +15,8 @@ from busway.app.exceptions import (
 from busway.app.http import ABORT, plain_response
 from busway.app.message import Message
 from busway.bus.errors import InvalidName
-from busway.bus.layer import Operation, Send
 from busway.bus.names import check_channel
+from busway.bus.operations import Operation, Send
 
 logger = logging.getLogger("busway.worker")
 

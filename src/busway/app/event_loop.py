@@ -14,7 +14,8 @@ from busway.app.consumer_thread import ConsumerThread
 from busway.app.message import Message
 from busway.app.routing import Router
 from busway.bus.errors import LayerUnavailable
-from busway.bus.layer import ChannelLayer, Delivery
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import Delivery
 
 MAX_BATCH = 128
 """Messages in the largest batch."""
@@ -88,7 +89,7 @@ class AsyncConsumers:
                     continue
                 self._absence.end()
                 # With the last one, all are begun.
-                if deliveries and self._receiver.begin(max(deliveries, key=_place)):
+                if deliveries and await self._receiver.abegin(max(deliveries, key=_place)):
                     for delivery in deliveries:
                         self._begin(delivery)
                 if deliveries:
@@ -99,10 +100,10 @@ class AsyncConsumers:
         except BaseException:
             for thread in list(self._returns):
                 self._give_back(thread)
-            self._commits.rescue()
+            await self._commits.arescue()
             raise
         finally:
-            self._receiver.close()
+            await self._receiver.aclose()
 
     def stop(self) -> None:
         """Let `run` end when all that is running has ended. Safe from any thread and signal."""

@@ -22,8 +22,9 @@ from busway.app.exceptions import RequestAborted, RequestTimeout
 from busway.app.http import ABORT, Headers, response_head
 from busway.app.message import Message
 from busway.bus.errors import BusError
-from busway.bus.layer import ChannelLayer, Operation, Outcome, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.names import new_channel
+from busway.bus.operations import Operation, Outcome, Send
 
 TIMEOUT = 60.0
 """Seconds to wait for the other side."""
@@ -120,16 +121,18 @@ async def astream_response(
     layer = _layer_of(message)
     stream = _ResponseStream(message, status, headers, timeout)
     try:
-        with layer.receiver() as receiver:
-            async with aclosing(_asplit(chunks, _chunk_size(layer))) as parts:
-                async for content in parts:
-                    request = stream.put(content)
+        async with (
+            layer.receiver() as receiver,
+            aclosing(_asplit(chunks, _chunk_size(layer))) as parts,
+        ):
+            async for content in parts:
+                request = stream.put(content)
+                outcome = await receiver.aexchange(*request, wake_below=1, hold=False)
+                while stream.is_waiting(outcome):
+                    if not outcome.deliveries:
+                        await receiver.async_wait(stream.patience())
+                    request = stream.again()
                     outcome = await receiver.aexchange(*request, wake_below=1, hold=False)
-                    while stream.is_waiting(outcome):
-                        if not outcome.deliveries:
-                            await receiver.async_wait(stream.patience())
-                        request = stream.again()
-                        outcome = await receiver.aexchange(*request, wake_below=1, hold=False)
     except Exception as error:
         if stream.leaves_client(error):
             with suppress(BusError):

@@ -11,7 +11,7 @@ from struct import Struct
 import msgspec
 
 from busway.bus.codec import Kind, decode_envelope, encode
-from busway.bus.layer import Delivery
+from busway.bus.operations import Delivery
 from busway.bus.parcels import Parcel, Run
 
 MAX_COUNT = 32

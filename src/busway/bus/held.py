@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from busway.bus.bundles import count_of, untie
-from busway.bus.layer import Delivery
+from busway.bus.operations import Delivery
 from busway.bus.records import HoldRecord
 
 

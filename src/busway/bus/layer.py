@@ -9,160 +9,39 @@ directly, one exchange per batch.
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from inspect import Parameter, signature
 from math import inf
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-
-import msgspec
+from typing import Any, ParamSpec, Self, TypeVar
 
 from busway.bus import names
-from busway.bus.codec import Envelope
 from busway.bus.errors import (
     BusError,
-    ChannelFull,
     ConfigurationError,
     InvalidArgument,
     LayerClosed,
     UsageError,
 )
 from busway.bus.messages import Message
+from busway.bus.operations import (
+    Delivery,
+    GroupAdd,
+    GroupDiscard,
+    GroupSend,
+    Operation,
+    Outcome,
+    Send,
+)
 from busway.bus.policy import DeliveryPromise, Policies, Policy, check_seconds
 from busway.bus.sealing import Seal
+from busway.bus.statistics import GroupSize, Shard, Statistics
 
-
-class Send(msgspec.Struct, frozen=True, gc=False):
-    """Put `message` on `channel`, after `delay` seconds (0: now)."""
-
-    channel: str
-    message: Message
-    delay: float = 0.0
-    checked: bool = False
-    """Whether the message is known to hold only what may cross the bus, and is nobody else's to
-    change: then it is not checked again."""
-
-
-class GroupAdd(msgspec.Struct, frozen=True, gc=False):
-    """Make `channel` a member of `group` for the layer's `group_expiry` seconds from now."""
-
-    group: str
-    channel: str
-
-
-class GroupDiscard(msgspec.Struct, frozen=True, gc=False):
-    """Take `channel` out of `group`; no error when it was not a member."""
-
-    group: str
-    channel: str
-
-
-class GroupSend(msgspec.Struct, frozen=True, gc=False):
-    """Send `message` to every member of `group`; full members are skipped and counted."""
-
-    group: str
-    message: Message
-    checked: bool = False
-    """See `Send.checked`."""
-
-
-class Delivery(Envelope, gc=False):
-    """A message that was received: the envelope that carried it, and what it is to the receiver."""
-
-    members: tuple[str, ...] = ()
-    """For a group message: this process's member channels, to each of which it is addressed."""
-    place: int = 0
-    """Its place in all that its receiver took to hold; 0: it is not held."""
-
-
-class Leave(msgspec.Struct, frozen=True, gc=False):
-    """Take `channel` out of every group: it is gone. For the process that owns it."""
-
-    channel: str
-
-
-class Return(msgspec.Struct, frozen=True, gc=False):
-    """Put back a delivery that was not begun, before everything that waits on its channel."""
-
-    delivery: Delivery
-
-
-Operation = Send | GroupAdd | GroupDiscard | GroupSend | Leave | Return
-
-
-class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """An operation that was not done: its place in `operations`, itself, and why."""
-
-    index: int
-    operation: Operation
-    error: ChannelFull
-
-
-class Outcome(NamedTuple):
-    """What an exchange gave."""
-
-    deliveries: list[Delivery]
-    refused: list[Refusal]
-    joined: Sequence[str] = ()
-    """Of this process's channels, on what was read, those that are in a group from now on. Their
-    owner knows by it which have to `Leave` when they end, and which had ended before."""
-
-
-class Statistics(msgspec.Struct, frozen=True):
-    """Counts of one channel or of the whole layer."""
-
-    messages_count: int = 0
-    """Messages accepted since the layer was made or flushed."""
-    channel_full_count: int = 0
-    """Sends refused for want of room."""
-    messages_pending: int = 0
-    """Messages that wait now, those behind a lane and the delayed ones included."""
-    messages_max_age: float = 0.0
-    """Seconds that the oldest waiting message has waited."""
-    dropped: Mapping[str, int] = {}
-    """Messages dropped, by reason: "expired", "full" (group members), "receiver died",
-    "tampered" (see `busway.bus.encryption`)."""
-
-
-def total(parts: Iterable[Statistics]) -> Statistics:
-    """Return the counts of several channels or layers together."""
-    accepted = refused = pending = 0
-    age = 0.0
-    dropped: Counter[str] = Counter()
-    for part in parts:
-        accepted += part.messages_count
-        refused += part.channel_full_count
-        pending += part.messages_pending
-        age = max(age, part.messages_max_age)
-        dropped.update(part.dropped)
-    return Statistics(accepted, refused, pending, age, dict(dropped))
-
-
-class GroupSize(msgspec.Struct, frozen=True):
-    """How large a group is."""
-
-    members: int
-    """Channels in it."""
-    processes: int
-    """Processes that a message to the group goes to, each for all of its members there."""
-
-
-class Shard(msgspec.Struct, frozen=True):
-    """A place where a layer keeps its messages: a file, a server."""
-
-    name: str
-    """Where it is."""
-    healthy: bool
-    """Whether messages can be sent and received there now."""
-    detail: str
-    """What there is to say about it; if it is not healthy, what is wrong and what to do."""
-    used: int = 0
-    """Bytes in use; 0: unknown."""
-    limit: int = 0
-    """Bytes that may be in use; 0: no limit, or unknown."""
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Receiver(ABC):
@@ -235,6 +114,10 @@ class Receiver(ABC):
         """
         return True
 
+    async def abegin(self, delivery: Delivery) -> bool:
+        """Do a `begin` from async code."""
+        return self.begin(delivery)
+
     @abstractmethod
     def wait(self, timeout: float | None = None) -> bool:
         """Block until there may be something to exchange; True unless `timeout` seconds passed.
@@ -273,6 +156,10 @@ class Receiver(ABC):
     def close(self) -> None:
         """Give back what was not begun, and release everything. Closing twice is harmless."""
 
+    async def aclose(self) -> None:
+        """Do a `close` from async code. When cancelled, it goes on in its thread."""
+        await _apart(self, self.close)
+
     def abandon(self) -> None:  # noqa: B027  (only some layers survive a fork)
         """Release a forked child's copy, and leave the parent's as it is."""
 
@@ -287,6 +174,17 @@ class Receiver(ABC):
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
 
 class ChannelLayer(ABC):
     """Carries messages between processes. Thread-safe.
@@ -297,6 +195,10 @@ class ChannelLayer(ABC):
     deliveries: frozenset[DeliveryPromise] = frozenset({DeliveryPromise.AT_MOST_ONCE})
     """The promises about delivery that this layer keeps; a policy that asks for another is
     refused."""
+
+    blocks: bool = False
+    """Whether calls wait for something, such as a network. Then the twins for async code do so
+    without holding up the event loop: those of rare calls, such as `aflush`, in a thread."""
 
     def __init__(
         self,
@@ -528,7 +430,7 @@ class ChannelLayer(ABC):
                 )
                 found = self._hand_over(outcome)
                 if found or not patient:
-                    self._lay_by(receiver)
+                    await self._alay_by(receiver)
                     return found or (None, None)
                 await receiver.async_wait(left)
         except BaseException:
@@ -549,7 +451,7 @@ class ChannelLayer(ABC):
 
     async def agroup_channels(self, group: str) -> list[str]:
         """Do `group_channels` from async code."""
-        return self.group_channels(group)
+        return await _apart(self, self.group_channels, group)
 
     async def aexchange(
         self, operations: Sequence[Operation], channels: Sequence[str] = (), limit: int = 0
@@ -559,25 +461,25 @@ class ChannelLayer(ABC):
         try:
             outcome = await receiver.aexchange(operations, (), channels, limit, hold=False)
         except BusError:
-            receiver.close()
+            await receiver.aclose()
             raise
         except BaseException:
-            self._lay_by(receiver)
+            await self._alay_by(receiver)
             raise
-        self._lay_by(receiver)
+        await self._alay_by(receiver)
         return outcome
 
     async def apeek(self, channel: str) -> dict[str, Any] | None:
         """Do `peek` from async code."""
-        return self.peek(channel)
+        return await _apart(self, self.peek, channel)
 
     async def aflush(self) -> None:
         """Do `flush` from async code."""
-        self.flush()
+        await _apart(self, self.flush)
 
     async def astatistics(self, channel: str | None = None) -> Statistics:
         """Do `statistics` from async code."""
-        return self.statistics(channel)
+        return await _apart(self, self.statistics, channel)
 
     # -- shared by the operations above -------------------------------------------------
 
@@ -618,15 +520,21 @@ class ChannelLayer(ABC):
             await receiver.aexchange((), (), channels)
         except BaseException as error:
             with suppress(BusError):
-                receiver.close()
+                await receiver.aclose()
             if not isinstance(error, BusError):
                 raise
         else:
-            self._lay_by(receiver)
+            await self._alay_by(receiver)
 
     def _lay_by(self, receiver: Receiver) -> None:
         if self._closed:
             receiver.close()
+        else:
+            self._idle.append(receiver)
+
+    async def _alay_by(self, receiver: Receiver) -> None:
+        if self._closed:
+            await receiver.aclose()
         else:
             self._idle.append(receiver)
 
@@ -650,6 +558,15 @@ class ChannelLayer(ABC):
                 copies.extend((member, deepcopy(delivery.message)) for member in others)
             return first, delivery.message
         return None
+
+
+async def _apart(
+    owner: Receiver | ChannelLayer, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call a method of `owner` from async code: in a thread, if it waits for a network."""
+    if owner.blocks:
+        return await asyncio.to_thread(call, *args, **kwargs)
+    return call(*args, **kwargs)
 
 
 def _cannot(layer: ChannelLayer, what: str) -> UsageError:

@@ -11,6 +11,7 @@ both; between what was sent to it and what was sent to its groups there is no or
 
 import asyncio
 import selectors
+import time
 from collections.abc import Generator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -18,25 +19,21 @@ from typing import Any, NamedTuple
 from busway.bus import names
 from busway.bus.codec import encode_message
 from busway.bus.errors import ConfigurationError, LayerClosed
-from busway.bus.layer import (
-    ChannelLayer,
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import (
     Delivery,
     GroupAdd,
     GroupDiscard,
     GroupSend,
-    GroupSize,
     Leave,
     Operation,
     Outcome,
-    Receiver,
     Refusal,
     Return,
     Send,
-    Shard,
-    Statistics,
-    total,
 )
 from busway.bus.parcels import check_delay
+from busway.bus.statistics import GroupSize, Shard, Statistics, total
 
 
 class LocalAndRemoteChannelLayer(ChannelLayer):
@@ -56,6 +53,7 @@ class LocalAndRemoteChannelLayer(ChannelLayer):
                 )
         super().__init__(message_size=local.message_size, group_expiry=local.group_expiry)
         self.policies = local.policies
+        self.blocks = local.blocks or remote.blocks
         self.local = local
         self.remote = remote
 
@@ -139,7 +137,8 @@ class LocalAndRemoteReceiver(Receiver):
     """A reader of two layers.
 
     The remote layer is asked first: it is the one that may be out of reach, and then nothing has
-    been done. While the remote reader is registered and was not woken, it is not asked at all.
+    been done. While the remote reader is registered and was not woken, it is not asked for
+    messages, but when its patience ends.
     """
 
     def __init__(self, layer: LocalAndRemoteChannelLayer) -> None:
@@ -151,6 +150,11 @@ class LocalAndRemoteReceiver(Receiver):
         """Ids of deliveries in hand that the remote layer gave."""
         self._asleep: tuple[str, ...] = ()
         """The channels for which the remote reader is registered, and was not woken since."""
+        self._awake_at = 0.0
+        """When it is asked even so, by `time.monotonic`."""
+        self._was_rung = False
+        """Whether it was woken since it was last asked: perhaps before its answer came."""
+        self.blocks = self._local.blocks or self._remote.blocks
         self._closed = False
         self._selector = selectors.DefaultSelector()
         for part in (self._local, self._remote):
@@ -219,16 +223,17 @@ class LocalAndRemoteReceiver(Receiver):
         refused: list[Refusal] = []
         joined: Sequence[str] = ()
 
-        if self._asleep and channels and self._is_rung():
+        if self._asleep and channels and self._is_awake():
             self._asleep = ()
         looks = bool(channels) and tuple(channels) != self._asleep
         acknowledges = bool(done_there) and not ours
         if theirs or looks or acknowledges:
             if ours:  # later, when something has been done, none of them may turn out to be wrong
-                for operation in operations:
-                    _check(operation, self._limit)
+                _check_all(operations, self._limit)
             share = (limit + 1) // 2 if here else limit
             wake = min(wake_below, share) if looks else wake_below
+            if looks:
+                self._was_rung = False
             outcome = yield _Request(
                 True,
                 (
@@ -243,8 +248,9 @@ class LocalAndRemoteReceiver(Receiver):
             deliveries += outcome.deliveries
             joined = outcome.joined
             if looks:
-                asleep = limit > 0 and len(outcome.deliveries) < wake
+                asleep = len(outcome.deliveries) < wake and limit > 0 and not self._was_rung
                 self._asleep = tuple(channels) if asleep else ()
+                self._awake_at = time.monotonic() + self._remote.patience()
             if hold:
                 self._from_remote.update(d.id for d in outcome.deliveries if d.place or d.lane)
             if acknowledges and not refused:
@@ -290,6 +296,11 @@ class LocalAndRemoteReceiver(Receiver):
         reader = self._remote if delivery.id in self._from_remote else self._local
         return reader.begin(delivery)
 
+    async def abegin(self, delivery: Delivery) -> bool:
+        """See `Receiver.abegin`."""
+        reader = self._remote if delivery.id in self._from_remote else self._local
+        return await reader.abegin(delivery)
+
     # -- waiting ------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -324,16 +335,19 @@ class LocalAndRemoteReceiver(Receiver):
         """See `Receiver.patience`."""
         return min(self._local.patience(), self._remote.patience())
 
-    def _is_rung(self) -> bool:
-        """Say whether the remote reader was woken, though nobody has waited for it."""
-        return any(key.data is self._remote for key, _ in self._selector.select(0))
+    def _is_awake(self) -> bool:
+        """Say whether the remote reader was woken, though nobody has waited, or has to look."""
+        if any(key.data is self._remote for key, _ in self._selector.select(0)):
+            self._remote.drain()
+            return True
+        return time.monotonic() >= self._awake_at
 
     def _note(self, rung: Sequence[tuple[selectors.SelectorKey, int]]) -> bool:
-        """Forget the bells that have rung; the remote reader looks again, also if none has."""
+        """Forget the bells that have rung; the remote reader looks again if it was its own."""
         for key, _ in rung:
             key.data.drain()
-        if not rung or any(key.data is self._remote for key, _ in rung):
-            self._asleep = ()
+            if key.data is self._remote:
+                self._asleep, self._was_rung = (), True
         return bool(rung)
 
     def interrupt(self) -> None:
@@ -375,6 +389,11 @@ def _outcome(end: StopIteration) -> Outcome:
 def _placed(refused: Sequence[Refusal], places: Sequence[int]) -> list[Refusal]:
     """Return refusals of one layer's operations with their places among all."""
     return [Refusal(places[each.index], each.operation, each.error) for each in refused]
+
+
+def _check_all(operations: Sequence[Operation], limit: int) -> None:
+    for operation in operations:
+        _check(operation, limit)
 
 
 def _check(operation: Operation, limit: int) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from busway.bus.bell import Bell
 from busway.bus.errors import ConfigurationError, LayerClosed
-from busway.bus.layer import Shard
+from busway.bus.statistics import Shard
 from busway.bus.stored import StoredLayer
 from busway.bus.urls import LAYER_OPTIONS, query_options, shown
 

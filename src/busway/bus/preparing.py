@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from busway.bus import membership, names
 from busway.bus.bundles import MAX_COUNT, tie_run
 from busway.bus.codec import Envelope, Kind, encode_message
-from busway.bus.layer import (
+from busway.bus.messages import Message, check_message, check_text
+from busway.bus.operations import (
     Delivery,
     GroupAdd,
     GroupDiscard,
@@ -17,7 +18,6 @@ from busway.bus.layer import (
     Return,
     Send,
 )
-from busway.bus.messages import Message, check_message, check_text
 from busway.bus.parcels import Parcel, Refused, Run, group_parcel, lane_of, message_parcel, notice
 from busway.bus.queues import group_send
 from busway.bus.records import lane_key

@@ -6,9 +6,9 @@ from itertools import count
 from busway.bus import records
 from busway.bus.bundles import count_of, expires_of, is_notice, tie, untie
 from busway.bus.codec import Envelope, decode_envelope
-from busway.bus.layer import Delivery
 from busway.bus.membership import leave
 from busway.bus.names import address
+from busway.bus.operations import Delivery
 from busway.bus.parcels import Parcel, Refused, Run, repack, size_of
 from busway.bus.records import ChannelRecord, LaneRecord
 from busway.bus.transaction import EVERYONE, Store, Transaction

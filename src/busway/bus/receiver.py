@@ -12,8 +12,9 @@ from busway.bus.bundles import count_of, decode_bundle, is_normal, is_plain
 from busway.bus.codec import Kind
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed
 from busway.bus.held import Held
-from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Refusal
+from busway.bus.layer import Receiver
 from busway.bus.marks import Mark
+from busway.bus.operations import Delivery, Operation, Outcome, Refusal
 from busway.bus.parcels import Parcel, Refused, Run
 from busway.bus.preparing import NOTHING, Prepared, Single, prepare
 from busway.bus.queues import promote, put_back, release, release_all, send, send_run, take

@@ -15,12 +15,13 @@ from busway.bus.bell import Bell
 from busway.bus.codec import Ids, Kind
 from busway.bus.errors import LayerClosed
 from busway.bus.groups import LocalGroups
-from busway.bus.layer import ChannelLayer, GroupSize, Receiver, Statistics
+from busway.bus.layer import ChannelLayer, Receiver
 from busway.bus.marks import Mark
 from busway.bus.parcels import notice
 from busway.bus.plans import Plans
 from busway.bus.queues import first
 from busway.bus.receiver import StoredReceiver
+from busway.bus.statistics import GroupSize, Statistics
 from busway.bus.sweep import (
     SWEEP_SIZE,
     clear,

@@ -5,10 +5,10 @@ from itertools import islice
 from busway.bus import records
 from busway.bus.bundles import tie, untie
 from busway.bus.codec import decode_envelope
-from busway.bus.layer import GroupSize, Statistics
 from busway.bus.membership import group_discard
 from busway.bus.names import address
 from busway.bus.queues import promote, tidy_channel
+from busway.bus.statistics import GroupSize, Statistics
 from busway.bus.transaction import Store, Transaction
 
 SWEEP_SIZE = 500

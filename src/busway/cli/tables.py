@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from busway.bus.layer import Shard, Statistics
+from busway.bus.statistics import Shard, Statistics
 
 _WIDE = 200
 """Columns where there is no terminal that has a width: a file or a pipe."""

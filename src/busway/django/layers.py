@@ -37,8 +37,13 @@ _KEYS = frozenset({"BACKEND", "URL", "CONFIG", "TEST_CONFIG", "ROUTING"})
 
 MOVED = {
     "asgi_ipc.IPCChannelLayer": "busway.bus.ipc.IPCChannelLayer",
+    "asgi_redis.RedisChannelLayer": "busway.bus.redis.RedisChannelLayer",
+    "asgi_redis.RedisLocalChannelLayer": "busway.bus.redis.RedisLocalChannelLayer",
+    "asgi_redis.RedisSentinelChannelLayer": "busway.bus.redis.RedisChannelLayer",
     "asgiref.inmemory.ChannelLayer": "busway.bus.memory.MemoryChannelLayer",
     "channels.layers.InMemoryChannelLayer": "busway.bus.memory.MemoryChannelLayer",
+    "channels_redis.core.RedisChannelLayer": "busway.bus.redis.RedisChannelLayer",
+    "channels_redis.pubsub.RedisPubSubChannelLayer": "busway.bus.redis.RedisChannelLayer",
 }
 """Backends of other systems, and what stands in their place."""
 

@@ -18,7 +18,7 @@ from busway.app.decorators import enforce_ordering
 from busway.app.exceptions import CloseConnection, ConsumerEnding, DenyConnection
 from busway.app.message import Message
 from busway.bus.errors import UsageError
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 from busway.django.scopes import Consumer, Scope, is_open, scoped
 from busway.django.session_stores import (
     asave,

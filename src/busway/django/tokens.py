@@ -29,7 +29,7 @@ from busway.app.context import held_by
 from busway.app.exceptions import CloseConnection, ConsumerEnding
 from busway.app.http import plain_response
 from busway.app.message import Message
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 from busway.django.auth import keep_user, set_user
 from busway.django.scopes import Consumer, Scope, scoped
 from busway.django.sessions import channel_session, has_headers

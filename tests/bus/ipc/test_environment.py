@@ -13,7 +13,7 @@ from busway.bus.errors import ChannelFull, LayerUnavailable
 from busway.bus.ipc import IPCChannelLayer
 from busway.bus.ipc.environment import StoreTransaction
 from busway.bus.ipc.processes import Presence
-from busway.bus.layer import Return, Send
+from busway.bus.operations import Return, Send
 from busway.bus.transaction import StoreFull
 
 MIB = 1 << 20

@@ -16,7 +16,7 @@ from bus.redis.servers import RedisServer, free_port
 from busway.bus.conformance import Factory, Suite
 from busway.bus.conformance.harness import Task, eventually
 from busway.bus.errors import BusError
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 from busway.bus.redis import RedisChannelLayer
 
 

@@ -10,7 +10,7 @@ from bus.redis.servers import RedisServer
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, LayerUnavailable
-from busway.bus.layer import GroupAdd, Send
+from busway.bus.operations import GroupAdd, Send
 from busway.bus.redis import RedisChannelLayer
 from busway.bus.redis.receiver import RedisReceiver
 

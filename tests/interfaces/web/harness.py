@@ -16,7 +16,8 @@ from typing import Any, Self
 import httpx
 
 from busway.bus.ipc.directory import SHARED_MEMORY
-from busway.bus.layer import ChannelLayer, Delivery, Operation, Send
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import Delivery, Operation, Send
 from busway.interfaces.web.listening import listen
 from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.server import Server

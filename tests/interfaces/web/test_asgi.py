@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from busway.bus.layer import ChannelLayer, GroupAdd
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import GroupAdd
 from busway.bus.urls import open_layer
 from interfaces.web.harness import PATIENCE, Message, Worker, accept, echo, nothing, private_bus
 

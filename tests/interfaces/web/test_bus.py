@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from busway.bus.errors import BuswayError
-from busway.bus.layer import ChannelLayer, Delivery, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import Delivery, Send
 from busway.interfaces.web.bus import Bus
 
 

@@ -7,8 +7,9 @@ from functools import partial
 
 import pytest
 
-from busway.bus.layer import ChannelLayer, GroupAdd, Send
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.operations import GroupAdd, Send
 from busway.interfaces.web.frames import CLOSE, TEXT
 from busway.interfaces.web.options import CHUNK, WINDOW
 from busway.interfaces.web.uvicorn_http import HTTPProtocol

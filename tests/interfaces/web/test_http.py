@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from busway.bus.layer import ChannelLayer, GroupAdd
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import GroupAdd
 from interfaces.web.harness import (
     Message,
     RawClient,

@@ -8,7 +8,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from busway.bus.layer import ChannelLayer, GroupAdd, Send
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import GroupAdd, Send
 from busway.interfaces.web.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from interfaces.web.harness import (
     Message,

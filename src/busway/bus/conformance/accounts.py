@@ -6,7 +6,8 @@ import pytest
 
 from busway.bus.conformance.harness import FOREVER, MOMENT, Bus, Task, Topic
 from busway.bus.errors import ChannelFull, InvalidName
-from busway.bus.layer import GroupAdd, GroupSend, Return, Send, Statistics
+from busway.bus.operations import GroupAdd, GroupSend, Return, Send
+from busway.bus.statistics import Statistics
 
 ORDERED = {"lanes.*": {"ordering": "key", "lane_capacity": 2}}
 

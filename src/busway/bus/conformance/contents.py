@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from busway.bus.conformance.harness import Bus, Topic, label
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import InvalidMessage, MessageTooLarge, UsageError
-from busway.bus.layer import GroupSend, Send
+from busway.bus.operations import GroupSend, Send
 
 
 class _Text(str):

@@ -9,7 +9,7 @@ import pytest
 
 from busway.bus.conformance.harness import MOMENT, Bus, Task, Topic, promptly
 from busway.bus.conformance.peers import PATIENCE
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 
 
 class Crowds(Topic):

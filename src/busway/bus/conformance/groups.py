@@ -7,7 +7,7 @@ import pytest
 
 from busway.bus.conformance.harness import MOMENT, Bus, Topic, eventually
 from busway.bus.errors import ChannelFull
-from busway.bus.layer import Delivery, GroupAdd, GroupDiscard, GroupSend, Leave, Send
+from busway.bus.operations import Delivery, GroupAdd, GroupDiscard, GroupSend, Leave, Send
 
 KINDS = ["plain", "single?x", "proc.x!a"]
 """One channel of each kind."""

@@ -12,7 +12,9 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import pytest
 
 from busway.bus.conformance.peers import PATIENCE, Factory, Peer, sleep
-from busway.bus.layer import ChannelLayer, Delivery, Operation, Outcome, Receiver, Statistics
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import Delivery, Operation, Outcome
+from busway.bus.statistics import Statistics
 
 Style = Literal["sync", "async"]
 

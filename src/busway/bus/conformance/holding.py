@@ -7,7 +7,7 @@ import pytest
 
 from busway.bus.conformance.harness import Bus, Task, Topic, label
 from busway.bus.errors import InvalidMessage, InvalidName, LayerClosed, MessageTooLarge, UsageError
-from busway.bus.layer import Delivery, GroupAdd, GroupDiscard, GroupSend, Leave, Return, Send
+from busway.bus.operations import Delivery, GroupAdd, GroupDiscard, GroupSend, Leave, Return, Send
 
 
 def numbers(deliveries: list[Delivery]) -> list[int]:

@@ -6,7 +6,8 @@ import pytest
 
 from busway.bus.conformance.harness import FOREVER, MOMENT, Bus, Topic
 from busway.bus.errors import ChannelFull, LayerClosed
-from busway.bus.layer import GroupAdd, GroupSize, Send
+from busway.bus.operations import GroupAdd, Send
+from busway.bus.statistics import GroupSize
 
 ORDERED = {"lanes.*": {"ordering": "key"}}
 

@@ -9,7 +9,7 @@ import pytest
 
 from busway.bus.conformance.harness import Bus, Reader, Task, Topic, eventually
 from busway.bus.errors import ChannelFull
-from busway.bus.layer import Delivery, GroupSend, Operation, Return, Send
+from busway.bus.operations import Delivery, GroupSend, Operation, Return, Send
 
 POLICIES = {"lanes.*": {"ordering": "key"}, "more.*": {"ordering": "key"}}
 TIGHT = {"lanes.*": {"ordering": "key", "lane_capacity": 2}}

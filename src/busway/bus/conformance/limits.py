@@ -7,7 +7,7 @@ import pytest
 
 from busway.bus.conformance.harness import Bus, Client, Topic, label
 from busway.bus.errors import BusError, ChannelFull, ConfigurationError
-from busway.bus.layer import GroupAdd, GroupSend, Operation, Send
+from busway.bus.operations import GroupAdd, GroupSend, Operation, Send
 from busway.bus.policy import Policy
 
 

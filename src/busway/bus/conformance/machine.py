@@ -17,15 +17,14 @@ from hypothesis.stateful import (
 from busway.bus.conformance.harness import Topic
 from busway.bus.conformance.model import CAPACITY, Item, Model, address, options
 from busway.bus.conformance.peers import Factory
-from busway.bus.layer import (
-    ChannelLayer,
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import (
     Delivery,
     GroupAdd,
     GroupDiscard,
     GroupSend,
     Leave,
     Operation,
-    Receiver,
     Return,
     Send,
 )

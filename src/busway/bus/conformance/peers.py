@@ -7,7 +7,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from busway.bus.layer import ChannelLayer, Delivery, Operation, Outcome, Receiver
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import Delivery, Operation, Outcome
 
 PATIENCE = 10.0
 """Seconds within which everything that has to happen happens."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from busway.bus.conformance.harness import Bus, Client, Reader, Task, Topic, eventually
 from busway.bus.conformance.peers import PATIENCE, Work, sleep
-from busway.bus.layer import Delivery, GroupAdd, GroupSend, Send
+from busway.bus.operations import Delivery, GroupAdd, GroupSend, Send
 
 ORDERED = {"lanes.*": {"ordering": "key", "lane_capacity": 100}}
 

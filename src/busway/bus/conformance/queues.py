@@ -8,7 +8,7 @@ import pytest
 from busway.bus.conformance.harness import Bus, Task, Topic, label
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import InvalidName
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 
 MISSPELT: list[Any] = ["", "a b", "a\n", "ä", "x" * 100, None, 7, b"a", ["a"]]
 """What is neither a channel's name nor a group's."""

@@ -16,7 +16,7 @@ from busway.bus.conformance.harness import (
 )
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import ChannelFull, UsageError
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 
 DELAY = 2 * MOMENT
 

@@ -29,8 +29,8 @@ from busway.bus.ipc.processes import (
     read_marks,
     remove_files,
 )
-from busway.bus.layer import Shard
 from busway.bus.marks import Mark
+from busway.bus.statistics import Shard
 from busway.bus.stored import StoredLayer
 from busway.bus.transaction import Store, StoreFull, Transaction
 from busway.bus.urls import LAYER_OPTIONS, default_name, query_options, shown

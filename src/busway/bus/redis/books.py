@@ -13,7 +13,7 @@ from busway.bus import names, records
 from busway.bus.bundles import decode_bundle
 from busway.bus.codec import Kind
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerUnavailable
-from busway.bus.layer import Delivery, GroupAdd, Operation, Refusal, Send
+from busway.bus.operations import Delivery, GroupAdd, Operation, Refusal, Send
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.held import Held

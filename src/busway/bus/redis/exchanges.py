@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from busway.bus import names
 from busway.bus.errors import LayerUnavailable
-from busway.bus.layer import Delivery, GroupSend, Operation, Outcome, Refusal, Return
+from busway.bus.operations import Delivery, GroupSend, Operation, Outcome, Refusal, Return
 from busway.bus.redis import packing
 from busway.bus.redis.books import GROWING, Books
 from busway.bus.redis.complaints import ServerError, explain

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from busway.bus.layer import Delivery
+from busway.bus.operations import Delivery
 
 Touched = dict[int, set[int]]
 """Places of messages, by the place of the first of their bundle."""

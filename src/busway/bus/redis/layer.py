@@ -14,16 +14,8 @@ from busway.bus import names
 from busway.bus.codec import Ids, decode_envelope
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
-from busway.bus.layer import (
-    ChannelLayer,
-    GroupAdd,
-    GroupSize,
-    Operation,
-    Receiver,
-    Statistics,
-    total,
-)
-from busway.bus.layer import Shard as Place
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import GroupAdd, Operation
 from busway.bus.plans import Plans
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError
@@ -32,10 +24,11 @@ from busway.bus.redis.heartbeat import ALIVE, Heartbeat
 from busway.bus.redis.links import Links
 from busway.bus.redis.receiver import RedisReceiver
 from busway.bus.redis.scripts import script
-from busway.bus.redis.servers import CONNECTION_OPTIONS, Server
+from busway.bus.redis.servers import Server
 from busway.bus.redis.shards import Shard, shard_of
-from busway.bus.redis.urls import shards_of
-from busway.bus.urls import LAYER_OPTIONS, query_options
+from busway.bus.redis.urls import options_of, shards_of
+from busway.bus.statistics import GroupSize, Statistics, total
+from busway.bus.statistics import Shard as Place
 
 logger = logging.getLogger("busway.bus")
 
@@ -52,6 +45,8 @@ class RedisChannelLayer(ChannelLayer):
 
     Connections are made when they are needed, and made anew when they end.
     """
+
+    blocks = True
 
     def __init__(
         self,
@@ -102,11 +97,7 @@ class RedisChannelLayer(ChannelLayer):
     @classmethod
     def url_options(cls, url: str) -> dict[str, Any]:
         """Return the options of `redis://HOST/DB?prefix=…&capacity=…`."""
-        options = query_options(
-            url, LAYER_OPTIONS | {"prefix": str, "slots": int} | CONNECTION_OPTIONS
-        )
-        connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
-        return {"url": url.partition("?")[0], "connection_kwargs": connection, **options}
+        return options_of(url)
 
     @classmethod
     def check_options(

@@ -10,8 +10,8 @@ import msgspec
 from busway.bus import names
 from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
 from busway.bus.codec import Envelope, Kind, encode, encode_message
-from busway.bus.layer import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
-from busway.bus.messages import Message, check_message, plain
+from busway.bus.messages import Message, check_message
+from busway.bus.operations import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
 from busway.bus.parcels import check_delay, lane_of, notice
 from busway.bus.plans import Plan, Plans
 from busway.bus.redis.wire import core_of, lane_field, turn_of
@@ -183,10 +183,9 @@ class Packer:
             return encode(envelope)
         try:
             data = encode(envelope)
-        except (UnicodeEncodeError, TypeError):
+        except UnicodeEncodeError:
             encode_message(envelope.message, envelope.channel, limit)
-            envelope.message = plain(envelope.message)
-            return encode(envelope)
+            raise
         if len(data) > limit:
             encode_message(envelope.message, envelope.channel, limit)
         return data

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
-from busway.bus.layer import Delivery, Operation, Outcome, Receiver, Return
+from busway.bus.layer import Receiver
+from busway.bus.operations import Delivery, Operation, Outcome, Return
 from busway.bus.redis import wire
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.books import Books
@@ -96,15 +97,19 @@ class RedisReceiver(Receiver):
                 try:
                     await self._arun(calls, replies)
                 except asyncio.CancelledError:
-                    self._give_back(self._end(steps, calls, replies))
+                    await _in_thread(self._undo, steps, calls, replies)
                     raise
                 calls = steps.send(replies)
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
 
+    def _undo(self, steps: Steps, calls: Sequence[Call], replies: list[Any]) -> None:
+        """Finish an exchange that nobody waits for any more, and put back what it took."""
+        self._give_back(self._end(steps, calls, replies))
+
     def _end(self, steps: Steps, calls: Sequence[Call], replies: list[Any]) -> list[Delivery]:
-        """Finish an exchange that nobody waits for any more; returns what it took."""
+        """Finish an exchange; returns what it took."""
         try:
             replies += [self._receive(call) for call in calls[len(replies) :]]
             self._ask_again(calls, replies)
@@ -239,6 +244,12 @@ class RedisReceiver(Receiver):
                     seat.link.post(b"HSET", key, b"b", seat.marked)
         self._books.held.begun = place
         return True
+
+    async def abegin(self, delivery: Delivery) -> bool:
+        """See `Receiver.abegin`."""
+        if self._layer.is_surely_alive():
+            return self.begin(delivery)
+        return await _in_thread(self.begin, delivery)
 
     def _still_has(self, delivery: Delivery) -> bool:
         """Mark what is begun, if nobody has got it meanwhile. It blocks until that is known."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from busway.bus.layer import Delivery, Operation
+from busway.bus.operations import Delivery, Operation
 from busway.bus.redis import packing, wire
 from busway.bus.redis.connections import Link
 from busway.bus.redis.links import Links

@@ -8,25 +8,40 @@
 With rediss+sentinel and rediss+cluster the servers speak TLS.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from busway.bus.errors import ConfigurationError
 from busway.bus.redis.cluster import Cluster
-from busway.bus.redis.servers import SentinelServer, Server
+from busway.bus.redis.servers import CONNECTION_OPTIONS, SentinelServer, Server
 from busway.bus.redis.shards import Shard, make_cluster_shards, make_shards
+from busway.bus.urls import LAYER_OPTIONS, query_options
 
 SLOTS = 16
 """Shards on a cluster, unless told otherwise."""
+
+_PREFIX = re.compile(r"[A-Za-z0-9\-_.:]+", re.ASCII)
+"""No braces: a cluster would look there for what keeps the keys of a shard together."""
+
+
+def options_of(url: str, **others: Callable[[str], Any]) -> dict[str, Any]:
+    """Return the options of a Redis layer in its URL, and those of the types in `others`.
+
+    Raises `ConfigurationError` for unknown ones, and those that are of another type.
+    """
+    own: dict[str, Callable[[str], Any]] = {"prefix": str, "slots": int, **CONNECTION_OPTIONS}
+    options = query_options(url, LAYER_OPTIONS | own | others)
+    connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
+    return {"url": url.partition("?")[0], "connection_kwargs": connection, **options}
 
 
 def shards_of(
     url: str | Sequence[str], prefix: str, slots: int | None, options: dict[str, Any]
 ) -> list[Shard]:
     """Return the shards of the bus at `url`. Raises `ConfigurationError`."""
-    urls = [url] if isinstance(url, str) else list(url)
-    if not urls:
-        raise ConfigurationError("there are no Redis servers: expected a URL, or a list of them")
+    urls = _checked(url)
+    _check_prefix(prefix)
     scheme, _, rest = urls[0].partition("://")
     plain, _, kind = scheme.partition("+")
     if slots is not None and kind != "cluster":
@@ -43,7 +58,27 @@ def shards_of(
         return make_cluster_shards(Cluster(starts), slots or SLOTS, prefix)
     if kind == "sentinel":
         return make_shards(_services(f"{plain}://{rest}", options), prefix)
-    raise ConfigurationError(f"{scheme}:// is not known; expected {plain}+sentinel or +cluster")
+    raise ConfigurationError(
+        f"{scheme}:// is not known; expected redis, redis+sentinel, redis+cluster, rediss, …"
+    )
+
+
+def _checked(url: object) -> list[str]:
+    """Return the URLs that were given: one, or a list of them."""
+    given = [url] if isinstance(url, str) else url
+    if not isinstance(given, Sequence) or not given:
+        raise ConfigurationError(f"url is {url!r}; expected a URL, or a list of them")
+    for each in given:
+        if not isinstance(each, str) or "://" not in each:
+            raise ConfigurationError(f"url has {each!r}; expected a URL: redis://host:6379/0")
+    return list(given)
+
+
+def _check_prefix(prefix: object) -> None:
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise ConfigurationError(
+            f"prefix is {prefix!r}; expected ASCII letters, digits, '-', '_', '.' and ':'"
+        )
 
 
 def _split(url: str) -> list[str]:

@@ -10,8 +10,9 @@ import msgspec
 from busway.bus.bundles import decode_bundle, untie
 from busway.bus.codec import Envelope, Kind, encode
 from busway.bus.errors import ChannelFull
-from busway.bus.layer import Delivery, GroupSize, Operation, Refusal, Statistics, total
+from busway.bus.operations import Delivery, Operation, Refusal
 from busway.bus.plans import Plans
+from busway.bus.statistics import GroupSize, Statistics, total
 
 LONGEST_LANE = 200
 """Bytes; lanes with a longer name are known by its hash."""

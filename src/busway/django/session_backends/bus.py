@@ -24,7 +24,8 @@ from django.contrib.sessions.backends.base import (
 )
 
 from busway.bus.errors import BusError
-from busway.bus.layer import ChannelLayer, Operation, Outcome, Send
+from busway.bus.layer import ChannelLayer
+from busway.bus.operations import Operation, Outcome, Send
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
 
 CHANNEL = "busway.session?"

@@ -11,7 +11,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 
 from busway.bus.errors import UsageError
-from busway.bus.layer import GroupAdd, Leave
+from busway.bus.operations import GroupAdd, Leave
 from busway.django.layers import DEFAULT_CHANNEL_LAYER
 from busway.django.test.client import Client
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, Protocol
 
 from busway.bus.errors import BusError, BuswayError, ChannelFull, LayerUnavailable, UsageError
-from busway.bus.layer import ChannelLayer, Delivery, Leave, Outcome, Receiver, Send
+from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.operations import Delivery, Leave, Outcome, Send
 
 logger = logging.getLogger("busway.web")
 
@@ -133,7 +134,7 @@ class Bus:
         if self._under_way is not None:
             await self._under_way
         self._scheduled = self._stopped = True  # nothing is flushed from now on
-        self._receiver.close()
+        await self._receiver.aclose()
         return sum(len(source.waiting or ()) for source in self._stalled)
 
     @property

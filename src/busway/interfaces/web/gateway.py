@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from busway.bus.errors import BusError
-from busway.bus.layer import ChannelLayer, Delivery
+from busway.bus.layer import ChannelLayer
 from busway.bus.names import new_process_prefix
+from busway.bus.operations import Delivery
 from busway.interfaces.web.access import AccessLog
 from busway.interfaces.web.bus import Bus
 from busway.interfaces.web.frames import encode_data

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from busway.bus.errors import BusError, BuswayError, MessageTooLarge
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 from busway.interfaces.web.replies import HTTPReply, ReplyError, parse_http_reply
 from busway.interfaces.web.requests import Head
 from busway.interfaces.web.states import HTTP, REQUEST, HTTPAction, HTTPEvent

@@ -10,7 +10,7 @@ from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from busway.bus.errors import BusError, BuswayError, MessageTooLarge
-from busway.bus.layer import Send
+from busway.bus.operations import Send
 from busway.interfaces.web import endings
 from busway.interfaces.web.endings import Ending
 from busway.interfaces.web.replies import (

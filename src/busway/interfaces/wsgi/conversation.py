@@ -9,8 +9,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from busway.bus.errors import BusError, BuswayError, MessageTooLarge
-from busway.bus.layer import Send
 from busway.bus.names import new_channel
+from busway.bus.operations import Send
 from busway.interfaces.web.http import FAULT, FULL, LATE, TOO_LARGE
 from busway.interfaces.web.options import WINDOW
 from busway.interfaces.web.replies import Headers, HTTPReply, ReplyError, parse_http_reply

@@ -1,0 +1,124 @@
+"""An IPC layer for each machine and Redis between them keep the contract."""
+
+import asyncio
+import select
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from busway.bus.conformance import Factory, Suite
+from busway.bus.errors import ConfigurationError
+from busway.bus.ipc import IPCChannelLayer
+from busway.bus.redis import RedisLocalChannelLayer
+from busway.bus.urls import check_url, open_layer
+from servers.redis import RedisServer
+
+MIB = 1 << 20
+
+
+class TestIPCAndRedis(Suite):
+    """Every test of the contract, on this machine's bus and a server."""
+
+    across_processes = True
+
+    @pytest.fixture
+    def layer_factory(self, redis_server: RedisServer) -> Iterator[Factory]:
+        """Return what makes layers on two buses of this test's own."""
+        with TemporaryDirectory(dir="/dev/shm", prefix="busway-test-") as path:
+            yield partial(
+                RedisLocalChannelLayer,
+                redis_server.unix_url,
+                directory=path,
+                size=8 * MIB,
+                prefix=token_hex(4),
+            )
+
+    # See `TestLocalAndRemote`: these are about members of a group that are ordinary channels.
+    test_a_full_member_is_skipped_and_counted = None  # type: ignore[assignment]
+    test_an_exchange_does_what_finds_room_and_returns_the_rest = None  # type: ignore[assignment]
+    test_drops_are_counted_by_reason = None  # type: ignore[assignment]
+    test_channels_leave_their_groups_when_a_message_to_them_expires_unread = None  # type: ignore[assignment]
+    test_the_layer_behaves_like_the_model = None  # type: ignore[assignment]
+
+
+@pytest.fixture
+def layer(redis_server: RedisServer) -> Iterator[RedisLocalChannelLayer]:
+    with TemporaryDirectory(dir="/dev/shm", prefix="busway-test-") as path:
+        found = RedisLocalChannelLayer(
+            redis_server.unix_url, directory=path, size=8 * MIB, prefix=token_hex(4)
+        )
+        yield found
+        found.close()
+
+
+async def test_who_is_woken_before_the_answer_has_come_looks_again(
+    layer: RedisLocalChannelLayer,
+) -> None:
+    question = ((), (), ["proc.x!"], 9)
+    async with layer.receiver() as receiver:
+        await receiver.aexchange(*question, wake_below=9)  # connects
+        layer.send("proc.x!y", {"n": 1})
+        await receiver.aexchange(*question)
+        asking = asyncio.create_task(receiver.aexchange(*question, wake_below=9, hold=False))
+        await asyncio.sleep(0)  # now it is asked
+        layer.send("proc.x!y", {"n": 2})
+        select.select([receiver.fileno()], [], [], 1)
+        receiver.drain()
+        found = (await asking).deliveries
+        assert found or (await receiver.aexchange(*question, hold=False)).deliveries
+
+
+# -- what describes it -------------------------------------------------------------------------
+
+
+def test_a_url_describes_both_parts(redis_server: RedisServer, tmp_path: Path) -> None:
+    place = f"local=chat&directory={tmp_path}/bus&size={MIB}&prefix={token_hex(4)}"
+    options = "capacity=7&message_size=1000&encryption_keys=a+key+of+many+letters"
+    with closing(open_layer(f"local+{redis_server.unix_url}?{place}&{options}")) as layer:
+        assert isinstance(layer, RedisLocalChannelLayer)
+        assert isinstance(layer.local, IPCChannelLayer)
+        assert layer.local.name == "chat"
+        for part in (layer, layer.local, layer.remote):
+            assert (part.policies.find("work")[1].capacity, part.message_size) == (7, 1000)
+        assert layer.local.seal
+        assert layer.remote.seal
+        assert [shard.healthy for shard in layer.shards()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "local+redis://user:secret@host:6379/0?local=chat&prefix=chat",
+        "local+redis://one,two,three",
+        "local+rediss://host?ssl_ca_certs=/etc/ssl/redis.pem&size=4194304",
+        "local+unix:///run/redis.sock?db=1",
+        "local+redis+cluster://one:7000,two:7000?slots=8",
+        "local+rediss+cluster://one:7000",
+        "local+redis+sentinel://one:26379/main,other",
+        "local+rediss+sentinel://one:26379/main",
+    ],
+)
+def test_every_url_of_redis_may_have_a_local_part(url: str) -> None:
+    check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("local+redis://host?local=no/name", "no/name"),
+        ("local+redis://host?size=1", "size"),
+        ("local+redis://host?slots=8", "'slots' is for a cluster"),
+        ("local+redis://host?colour=red", "unknown option 'colour'.*local"),
+        ("local+redis://host?capacity=0", "capacity"),
+        ("local+redis+sentinel://one:26379", "names no service"),
+        ("redis://host?local=chat", "unknown option 'local'"),
+    ],
+)
+def test_what_is_wrong_is_said_without_opening_anything(url: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        check_url(url)
