@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
+from busway.bus.codec import encode
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.layer import Receiver
 from busway.bus.operations import Delivery, Operation, Outcome, Return
@@ -339,7 +338,7 @@ class RedisReceiver(Receiver):
             self.name.encode(),
             str(self._books.held.begun).encode(),
             seat.subscription.encode(),
-            msgspec.msgpack.encode(seat.channels),
+            encode(seat.channels),
         )
         with suppress(BusError, ServerError):
             seat.link.run(script("leave"), seat.shard.key, *arguments)
