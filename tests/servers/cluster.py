@@ -88,6 +88,11 @@ class Cluster:
         """The URL of its first node."""
         return self.nodes[0].url
 
+    @property
+    def layer_url(self) -> str:
+        """The URL of the bus on it; without a password."""
+        return f"redis+cluster://{','.join(f'{host}:{port}' for host, port in self.addresses)}"
+
     def primaries(self) -> list[_Node]:
         """Return the nodes that serve slots now."""
         return [node for node in self.nodes if node.is_primary and node.slots()]

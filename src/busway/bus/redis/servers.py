@@ -8,6 +8,7 @@ from redis.connection import AbstractConnection, ConnectionPool
 from redis.sentinel import Sentinel
 
 from busway.bus.errors import ConfigurationError, LayerUnavailable
+from busway.bus.redis.complaints import explain_failure
 
 CONNECTION_OPTIONS: dict[str, type] = {
     "db": int,
@@ -64,19 +65,9 @@ class Server:
             made.connect()
         except (redis.RedisError, OSError) as error:
             made.disconnect()
-            raise LayerUnavailable(f"{self.name}: {self._remedy(error)}") from error
+            text = explain_failure(error, tls=issubclass(self._class, redis.SSLConnection))
+            raise LayerUnavailable(f"{self.name}: {text}") from error
         return cast("AbstractConnection", made)
-
-    def _remedy(self, error: Exception) -> str:
-        """Return an error of a connection, and what to do about it."""
-        text = str(error).rstrip(".")
-        if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
-            return f"{text}; give the right user and password: redis://user:password@host"
-        if issubclass(self._class, redis.SSLConnection):
-            return f"{text}; does that port speak TLS? redis:// is for one without"
-        if isinstance(error, redis.ConnectionError) and "closed" in text:
-            return f"{text}; a port with TLS wants rediss://"
-        return f"{text}; is the server running, and the address right?"
 
 
 class SentinelServer(Server):
