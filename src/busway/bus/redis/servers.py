@@ -36,7 +36,13 @@ class Server:
         self.timeout = float(options.get("socket_timeout") or 10.0)
         self._url = url
         self._options = options
-        given = {"socket_connect_timeout": 5.0, **options, "protocol": 2}
+        given = {
+            "socket_connect_timeout": 5.0,
+            **({} if url.startswith("unix") else {"socket_keepalive": True}),
+            **options,
+            "socket_timeout": self.timeout,
+            "protocol": 2,
+        }
         try:
             pool = ConnectionPool.from_url(url, **given)
             self._class, self._arguments = pool.connection_class, pool.connection_kwargs
@@ -55,11 +61,17 @@ class Server:
         user, at, _ = rest.partition("/")[0].rpartition("@")
         return Server(f"{scheme}://{user}{at}{host}:{port}", self._options)
 
-    def connect(self) -> AbstractConnection:
-        """Return a new connection. Raises `LayerUnavailable`, which says what to do."""
-        return self._connect(self._arguments)
+    def connect(self, patience: float | None = None) -> AbstractConnection:
+        """Return a new connection. Raises `LayerUnavailable`, which says what to do.
 
-    def _connect(self, arguments: Mapping[str, Any]) -> AbstractConnection:
+        `patience` is how long a server may take for anything: seconds, None for what is set.
+        """
+        return self._connect(self._arguments, patience)
+
+    def _connect(self, arguments: Mapping[str, Any], patience: float | None) -> AbstractConnection:
+        if patience is not None:
+            limits = {"socket_connect_timeout": patience, "socket_timeout": patience}
+            arguments = {**arguments, **limits}
         made = self._class(**arguments)
         try:
             made.connect()
@@ -88,7 +100,7 @@ class SentinelServer(Server):
             sentinels, socket_timeout=1.0, socket_connect_timeout=1.0
         )
 
-    def connect(self) -> AbstractConnection:
+    def connect(self, patience: float | None = None) -> AbstractConnection:
         """Return a new connection to the master of now. Raises `LayerUnavailable`."""
         try:
             host, port = self._sentinels.discover_master(self._service)  # type: ignore[no-untyped-call]
@@ -96,7 +108,7 @@ class SentinelServer(Server):
             raise LayerUnavailable(
                 f"{self.name}: {error}; are the sentinels reachable, and is that its name?"
             ) from error
-        return self._connect({**self._arguments, "host": host, "port": port})
+        return self._connect({**self._arguments, "host": host, "port": port}, patience)
 
 
 def _without_password(url: str) -> str:

@@ -25,6 +25,10 @@
 --   P t:GROUP          hash    target: address -> members, when the last ends, and its rules
 --   P of:ADDRESS       zset    "CHANNEL NUL GROUP": the groups of its channels
 --   P past             hash    counts of channels whose record is gone
+--   P waiting          string  how many messages wait anywhere: accepted, not yet taken or dropped
+--   P lost             hash    epoch of data that was lost -> when it was last seen, and how many
+--                              messages waited in it then
+--   P away             string  since when no process at all was heard of
 --
 -- ADDRESS is a channel's name, or its prefix up to "!". An envelope is a msgpack array that begins
 -- with when it expires (a double), its kind (one byte), its id, its channel and when it was sent. A
@@ -43,6 +47,9 @@ local EVERY = 1000000000
 local BUNDLE_LENGTH = 64  -- messages and turns: as many as a worker takes at once
 local HEAD, HEAD_SIZE, ARRAY_SIZE = '>BHdI4', 15, 3
 local BUNDLE_SIZE = 32768  -- bytes after which a bundle takes no further message
+
+-- How many messages more wait at the end of this script.
+local waiting = 0
 
 local now
 do
@@ -93,6 +100,9 @@ local function envelopes_of(bundle)
   local _, _, _, length = struct.unpack(HEAD, bundle)
   return bundle:sub(HEAD_SIZE + length + 1)
 end
+
+-- Lets the script go on on a server whose memory is in use: it lets go on what has begun to write.
+local function insist() call('DEL', P .. 'nothing') end
 
 -- Channels -----------------------------------------------------------------------------------
 
@@ -197,6 +207,7 @@ local leave, release
 local function expire(record, envelope, turn)
   if not is_notice(envelope) then
     record.pending = record.pending - 1
+    waiting = waiting - 1
     drop(record, 'expired')
   end
   if record.owner == '' then leave((head_of(envelope))) end
@@ -219,6 +230,7 @@ function release(turn)
       write_lane(lane, entry[2]:sub(1, 16), behind, false)
       return enqueue(record, entry[3], entry[2])
     end
+    waiting = waiting - 1
     drop(record, 'expired')
   end
   call('HDEL', LANES, lane)
@@ -320,6 +332,7 @@ local function put_back(items)
     flush(record)
     call('LPUSH', P .. 'm:' .. record.address, tie({envelope, turn}))
     record.pending = record.pending + 1
+    waiting = waiting + 1
     record.changed = true
     ring(record, 1)
   end
@@ -359,6 +372,13 @@ end
 
 -- The end of a step ---------------------------------------------------------------------------
 
+local function accept(record, count)
+  record.accepted = record.accepted + count
+  waiting = waiting + count
+  record.changed = true
+end
+
+-- Writes what has changed; returns how many messages wait now.
 local function finish()
   for _, record in pairs(channels) do flush(record) end
   for address, record in pairs(channels) do
@@ -369,4 +389,8 @@ local function finish()
            'blocked', record.blocked, 'used', now)
     end
   end
+  if waiting == 0 then return tonumber(call('GET', P .. 'waiting') or 0) end
+  return call('INCRBY', P .. 'waiting', waiting)
 end
+
+local function time_of(seconds) return string.format('%.6f', seconds) end

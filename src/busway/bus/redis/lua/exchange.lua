@@ -1,4 +1,4 @@
--- exchange(P; request, bundles and envelopes…) -> taken, refused, due
+-- exchange(P; request, bundles and envelopes…) -> taken, refused, due, waiting, now
 --
 -- One receiver's exchange on one shard: see `Receiver.exchange`.
 --
@@ -6,8 +6,10 @@
 --   taken     msgpack arrays of envelopes
 --   refused   msgpack array: segment, place in it, reason, segment, place in it, reason…
 --   due       when the next delayed message is due, in seconds since the epoch; "0": there is none
+--   waiting   how many messages wait on this shard
+--   now       the time, in seconds since the epoch
 --
--- reads and writes   c m w l b lw d h subs s g t of groups channels bell
+-- reads and writes   c m w l b lw d h subs s g t of groups channels bell waiting
 -- writes             x r processes o
 
 local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, RETURNED_FINISHED,
@@ -17,6 +19,7 @@ local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, R
 local MAX_SIZE = 4 * 1024 * 1024
 local MAX_PROMOTED = 500
 local ALIVE = 6  -- seconds for which a process counts as alive after it was heard of
+local KEPT = 600  -- seconds for which a reply can be asked for again
 
 local request = unpack_(ARGV[1])
 local receiver = request[RECEIVER]
@@ -26,8 +29,7 @@ local function argument()
   return ARGV[next_argument]
 end
 
--- A full server lets a script go on that has begun to write.
-if request[FULL] then call('DEL', P .. 'nothing') end
+if request[FULL] then insist() end
 
 if request[AGAIN] then
   local last = call('GET', P .. 'x:' .. receiver)
@@ -38,7 +40,7 @@ if request[AGAIN] then
       local bundle = call('HGET', P .. 'h:' .. receiver, first)
       if bundle then taken[#taken + 1] = envelopes_of(bundle) end
     end
-    return {taken, last[2], last[3]}
+    return {taken, last[2], last[3], finish(), time_of(now)}
   end
 end
 
@@ -86,8 +88,7 @@ local function sends(number, segment)
     flush(record)
     call('RPUSH', P .. 'm:' .. record.address, bundle)
     record.pending = record.pending + count
-    record.accepted = record.accepted + count
-    record.changed = true
+    accept(record, count)
     return ring(record, count)
   end
   local items = untie(bundle)
@@ -98,8 +99,7 @@ local function sends(number, segment)
     if why then
       refuse(number, (i - 1) / 2, record, why, turn)
     else
-      record.accepted = record.accepted + 1
-      record.changed = true
+      accept(record, 1)
     end
   end
 end
@@ -109,8 +109,7 @@ local function delayed(number, segment)
   local record, envelope = channel(rules[rule]), argument()
   if turn ~= '' and closed[turn:sub(17)] then return refuse(number, 0, record, 'lane', turn) end
   call('ZADD', P .. 'd', due, id .. pack({record.address, turn, envelope}))
-  record.accepted = record.accepted + 1
-  record.changed = true
+  accept(record, 1)
   ring(record, EVERY)
 end
 
@@ -173,8 +172,7 @@ local function group_send(_, segment)
       if place(record, envelope, turn, rule[1], rule[2], nil) then
         drop(record, 'full')
       else
-        record.accepted = record.accepted + 1
-        record.changed = true
+        accept(record, 1)
       end
     end
   end
@@ -289,6 +287,7 @@ local function take_from(name, limit)
       size = size + #bundle
       if notice == 0 then
         left = left - number
+        waiting = waiting - number
         record.pending = record.pending - number
         if keeps then
           kept[#kept + 1] = next_place
@@ -414,7 +413,7 @@ if request[CHANNELS][1] or request[EARLIER] ~= '' then
   local wanted = request[LIMIT] > 0 and count < request[WAKE_BELOW]
   register(wanted or request[SLEEPS], looked)
 end
-finish()
+local left = finish()
 
 local refusals = refused[1] and pack(refused) or ''
 due = tostring(due)
@@ -424,6 +423,6 @@ if taken[1] or request[SEGMENTS][1] or request[DONE][1] or request[RETURNED][1] 
     if kept[i] ~= 'b' then places[#places + 1] = kept[i] end
   end
   local loose = places[1] and {} or taken
-  call('SET', P .. 'x:' .. receiver, pack({request[NUMBER], refusals, due, loose, places}), 'EX', 60)
+  call('SET', P .. 'x:' .. receiver, pack({request[NUMBER], refusals, due, loose, places}), 'EX', KEPT)
 end
-return {taken, refusals, due}
+return {taken, refusals, due, left, time_of(now)}
