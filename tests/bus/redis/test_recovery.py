@@ -126,11 +126,11 @@ def test_an_operation_in_doubt_is_done_once_when_it_is_given_again(
     operations = [Send("work", {"n": n}) for n in range(3)]
     reader.exchange(operations[:1])
     server.pause()
-    reader._books.seats[0].link._server.timeout = 0.1
+    reader._books.seats[0].link.timeout = 0.1
     with pytest.raises(LayerUnavailable):
         reader.exchange(operations[1:2])
     server.resume()
-    reader._books.seats[0].link._server.timeout = 5.0
+    reader._books.seats[0].link.timeout = 5.0
     reader.exchange(operations[1:])
     assert [layer.receive(["work"])[1] for _ in range(4)] == [{"n": 0}, {"n": 1}, {"n": 2}, None]
     reader.close()
