@@ -158,10 +158,21 @@ class Link:
     Not thread-safe.
     """
 
-    def __init__(self, server: Server, greet: Callable[["Link"], None] | None = None) -> None:
-        """Connect to `server`; `greet` is called with each new connection."""
+    def __init__(
+        self,
+        server: Server,
+        greet: Callable[["Link"], None] | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """Connect to `server`; `greet` is called with each new connection.
+
+        `patience` is how long the server may take for anything: seconds, None for its timeout.
+        """
         self._server = server
         self._greet = greet
+        self._patience = patience
+        self.timeout = server.timeout if patience is None else patience
+        """Seconds that a reply may take."""
         self._channel: Channel | None = None
         self._unread = 0
         """Replies to come that nobody waits for."""
@@ -174,7 +185,7 @@ class Link:
     def connect(self) -> None:
         """Make the connection, unless there is one. Raises `LayerUnavailable`."""
         if self._channel is None:
-            self._channel = Channel(self._server.connect())
+            self._channel = Channel(self._server.connect(self._patience))
             self._unread = 0
             if self._greet is not None:
                 try:
@@ -185,11 +196,6 @@ class Link:
                 except BaseException:
                     self.close()
                     raise
-
-    async def aconnect(self) -> None:
-        """Do a `connect` from async code."""
-        if self._channel is None:
-            await asyncio.shield(asyncio.to_thread(self.connect))
 
     def run(self, script: Script, key: bytes, *arguments: bytes) -> Any:
         """Run a script and return its reply.
@@ -225,7 +231,7 @@ class Link:
     def _send(self, command: tuple[Any, ...]) -> None:
         channel = self._open()
         try:
-            channel.send(hiredis.pack_command(command), self._server.timeout)
+            channel.send(hiredis.pack_command(command), self.timeout)
         except OSError as error:
             self._fail(error)
         except LinkBroken:
@@ -239,7 +245,7 @@ class Link:
             while True:
                 found = channel.reply()
                 if found is False:
-                    channel.wait(self._server.timeout)
+                    channel.wait(self.timeout)
                 elif self._unread:
                     self._unread -= 1
                 else:
@@ -249,9 +255,7 @@ class Link:
         except LinkBroken:
             self.close()
             raise
-        if isinstance(found, ServerError):
-            raise found
-        return found
+        return self._judge(found)
 
     async def areceive(self) -> Any:
         """Do a `receive` from async code. When cancelled, the reply is still to be received."""
@@ -260,7 +264,7 @@ class Link:
             while True:
                 found = channel.reply()
                 if found is False:
-                    await channel.async_wait(self._server.timeout)
+                    await channel.async_wait(self.timeout)
                 elif self._unread:
                     self._unread -= 1
                 else:
@@ -270,9 +274,14 @@ class Link:
         except LinkBroken:
             self.close()
             raise
-        if isinstance(found, ServerError):
-            raise found
-        return found
+        return self._judge(found)
+
+    def _judge(self, reply: Any) -> Any:
+        if isinstance(reply, ServerError):
+            if str(reply).startswith("READONLY"):
+                self.close()  # another server may be the master now
+            raise reply
+        return reply
 
     def _open(self) -> Channel:
         if self._channel is None:

@@ -25,6 +25,10 @@
 --   P t:GROUP          hash    target: address -> members, when the last ends, and its rules
 --   P of:ADDRESS       zset    "CHANNEL NUL GROUP": the groups of its channels
 --   P past             hash    counts of channels whose record is gone
+--   P waiting          string  how many messages wait anywhere: accepted, not yet taken or dropped
+--   P lost             hash    epoch of data that was lost -> when it was last seen, and how many
+--                              messages waited in it then
+--   P away             string  since when no process at all was heard of
 --
 -- ADDRESS is a channel's name, or its prefix up to "!". An envelope is a msgpack array that begins
 -- with when it expires (a double), its kind (one byte), its id, its channel and when it was sent. A
@@ -40,6 +44,9 @@ local call = redis.call
 local pack, unpack_ = cmsgpack.pack, cmsgpack.unpack
 local HEAD, HEAD_SIZE = '>BHdI4', 15
 
+-- How many messages more wait at the end of this script.
+local waiting = 0
+
 local now
 do
   local time = call('TIME')
@@ -53,6 +60,9 @@ local function queues()
   made_queues = made_queues or make_queues()
   return made_queues
 end
+
+-- Lets the script go on on a server whose memory is in use: it lets go on what has begun to write.
+local function insist() call('DEL', P .. 'nothing') end
 
 -- Channels -----------------------------------------------------------------------------------
 
@@ -96,7 +106,16 @@ local function flush(record)
   ring(record, #fresh / 2)
 end
 
--- The end of a step. Of a record that was there before, mostly only counts have changed.
+local function accept(record, count)
+  record.accepted = record.accepted + count
+  waiting = waiting + count
+  record.changed = true
+end
+
+local function time_of(seconds) return string.format('%.6f', seconds) end
+
+-- Writes what has changed; returns how many messages wait now. Of a record that was there before
+-- mostly only counts have.
 local function finish()
   for _, record in pairs(channels) do flush(record) end
   for address, record in pairs(channels) do
@@ -113,4 +132,6 @@ local function finish()
            'refused', record.refused, 'used', math.floor(now))
     end
   end
+  if waiting == 0 then return tonumber(call('GET', P .. 'waiting') or 0) end
+  return call('INCRBY', P .. 'waiting', waiting)
 end

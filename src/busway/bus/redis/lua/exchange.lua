@@ -1,4 +1,4 @@
--- exchange(P; request, bundles and envelopes…) -> taken, refused, due
+-- exchange(P; request, bundles and envelopes…) -> taken, refused, due, waiting, now
 --
 -- One receiver's exchange on one shard: see `Receiver.exchange`.
 --
@@ -6,8 +6,10 @@
 --   taken     msgpack arrays of envelopes
 --   refused   msgpack array: segment, place in it, reason, segment, place in it, reason…
 --   due       when the next delayed message is due, in seconds since the epoch; "0": there is none
+--   waiting   how many messages wait on this shard
+--   now       the time, in seconds since the epoch
 --
--- reads and writes   c m w l b lw d h subs s g t of groups channels bell
+-- reads and writes   c m w l b lw d h subs s g t of groups channels bell waiting
 -- writes             x r processes o
 
 local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, RETURNED_FINISHED,
@@ -17,14 +19,14 @@ local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, R
 local MAX_SIZE = 4 * 1024 * 1024
 local MAX_PROMOTED = 500
 local ALIVE = 6  -- seconds for which a process counts as alive after it was heard of
+local KEPT = 600  -- seconds for which a reply can be asked for again
 local LANES = P .. 'l'
 
 local request = unpack_(ARGV[1])
 local receiver, rules = request[RECEIVER], request[RULES]
 local held = P .. 'h:' .. receiver
 
--- A full server lets a script go on that has begun to write.
-if request[FULL] then call('DEL', P .. 'nothing') end
+if request[FULL] then insist() end
 
 if request[AGAIN] then
   local last = call('GET', P .. 'x:' .. receiver)
@@ -35,7 +37,7 @@ if request[AGAIN] then
       local bundle = call('HGET', held, first)
       if bundle then taken[#taken + 1] = queues().envelopes_of(bundle) end
     end
-    return {taken, last[2], last[3]}
+    return {taken, last[2], last[3], finish(), time_of(now)}
   end
 end
 
@@ -87,8 +89,7 @@ for number, segment in ipairs(request[SEGMENTS]) do
       flush(record)
       call('RPUSH', P .. 'm:' .. record.address, bundle)
       record.pending = record.pending + size
-      record.accepted = record.accepted + size
-      record.changed = true
+      accept(record, size)
       ring(record, size)
     else
       others().send_each(number, rule, bundle)
@@ -157,6 +158,7 @@ local function take_from(name, limit)
       size = size + #bundle
       if notice == 0 then
         left = left - number
+        waiting = waiting - number
         record.pending = record.pending - number
         if keeps then
           kept[#kept + 1] = next_place
@@ -263,7 +265,7 @@ if names[1] or earlier ~= '' then
   local looked = count < request[LIMIT] and (request[HOLD] or not request[LANED])
   if not looked then pass_on(names) end
 end
-finish()
+local left = finish()
 
 local refusals = refused[1] and pack(refused) or ''
 due = tostring(due)
@@ -274,6 +276,6 @@ if taken[1] or request[SEGMENTS][1] or request[DONE][1] or request[RETURNED][1] 
   end
   local loose = places[1] and {} or taken
   local last = pack({request[NUMBER], refusals, due, loose, places})
-  call('SET', P .. 'x:' .. receiver, last, 'EX', 60)
+  call('SET', P .. 'x:' .. receiver, last, 'EX', KEPT)
 end
-return {taken, refusals, due}
+return {taken, refusals, due, left, time_of(now)}

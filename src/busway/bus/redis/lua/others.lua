@@ -26,8 +26,7 @@ local function make_others(rules, argument, refused, closed, sender, held)
       if why then
         refuse(number, (i - 1) / 2, record, why, turn)
       else
-        record.accepted = record.accepted + 1
-        record.changed = true
+        accept(record, 1)
       end
     end
   end
@@ -37,8 +36,7 @@ local function make_others(rules, argument, refused, closed, sender, held)
     local record, envelope = channel(rules[rule]), argument()
     if turn ~= '' and closed[turn:sub(17)] then return refuse(number, 0, record, 'lane', turn) end
     call('ZADD', P .. 'd', due, id .. pack({record.address, turn, envelope}))
-    record.accepted = record.accepted + 1
-    record.changed = true
+    accept(record, 1)
     ring(record, 1000000000)
   end
 
@@ -101,8 +99,7 @@ local function make_others(rules, argument, refused, closed, sender, held)
         if place(record, envelope, turn, rule[1], rule[2], nil) then
           drop(record, 'full')
         else
-          record.accepted = record.accepted + 1
-          record.changed = true
+          accept(record, 1)
         end
       end
     end

@@ -116,6 +116,7 @@ make_queues = function()
   local function expire(record, envelope, turn)
     if not is_notice(envelope) then
       record.pending = record.pending - 1
+      waiting = waiting - 1
       drop(record, 'expired')
     end
     if record.owner == '' then leave((head_of(envelope))) end
@@ -138,6 +139,7 @@ make_queues = function()
         write_lane(lane, entry[2]:sub(1, 16), behind, false)
         return enqueue(record, entry[3], entry[2])
       end
+      waiting = waiting - 1
       drop(record, 'expired')
     end
     call('HDEL', LANES, lane)
@@ -239,6 +241,7 @@ make_queues = function()
       flush(record)
       call('LPUSH', P .. 'm:' .. record.address, tie({envelope, turn}))
       record.pending = record.pending + 1
+      waiting = waiting + 1
       record.changed = true
       ring(record, 1)
     end
