@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Event
 from typing import Any, cast
 
 import hiredis
@@ -17,6 +18,9 @@ from busway.bus.redis.scripts import Script
 from busway.bus.redis.servers import Server
 
 _CHUNK = 64 * 1024
+
+_CLAIM_WITHIN = 1.0
+"""Seconds that a thread waits for an event loop to end watching."""
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -121,6 +125,23 @@ class Channel:
         else:
             text = f"the server did not answer for {timeout:g} seconds"
             self._waiting.set_exception(LinkBroken(text))
+
+    def claim(self) -> None:
+        """Be the only reader: a loop in another thread that watches the socket ends that."""
+        loop = self._loop
+        if loop is None or loop is _running_loop():
+            return
+        if not loop.is_running():
+            self._stop_watching()
+            return
+        ended = Event()
+
+        def end() -> None:
+            self._stop_watching()
+            ended.set()
+
+        loop.call_soon_threadsafe(end)
+        ended.wait(_CLAIM_WITHIN)
 
     def _stop_watching(self) -> None:
         loop, self._loop = self._loop, None
@@ -241,6 +262,7 @@ class Link:
     def receive(self) -> Any:
         """Return the reply to what was sent."""
         channel = self._open()
+        channel.claim()
         try:
             while True:
                 found = channel.reply()
