@@ -3,8 +3,6 @@
 Redis is on one of them, and is killed and started again five times meanwhile.
 """
 
-import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from busway.bus.redis import RedisChannelLayer
-from promises.conftest import LONG
+from promises.conftest import LONG, environment
 from servers.hosts import Host, Network
 from servers.redis import RedisServer
 from services import Service
@@ -93,11 +91,6 @@ class Ledger:
         dropped = layer.statistics().dropped
         layer.close()
         return sum(dropped.values())
-
-
-def environment() -> dict[str, str]:
-    """Return what a process needs to find the consumers."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @pytest.fixture
