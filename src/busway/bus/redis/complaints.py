@@ -42,7 +42,7 @@ _REMEDIES = (
     ("CERTIFICATE_VERIFY_FAILED", "name who signed the server's certificate: ssl_ca_certs=FILE"),
     ("EOF occurred|CERTIFICATE_REQUIRED", "does it want a certificate? ssl_certfile, ssl_keyfile"),
     ("^TLS", "is the server running, and does that port speak TLS? redis:// is for one without"),
-    ("closed by server|[Rr]eset by peer", "a port with TLS wants rediss://"),
+    ("closed by server|[Rr]eset by peer", "is the server running? a port with TLS wants rediss://"),
     ("", "is the server running, and the address right?"),
 )
 """What to do about a connection that could not be made, by what is in the error's text."""
