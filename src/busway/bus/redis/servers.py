@@ -35,7 +35,9 @@ class Server:
         self.timeout = float(options.get("socket_timeout") or 10.0)
         self._url = url
         self._options = options
-        given = {"socket_connect_timeout": 5.0, **options, "protocol": 2}
+        # Versions of redis-py differ in what they wait for without a limit: a handshake, a reply.
+        limits = {"socket_connect_timeout": 5.0, "socket_timeout": self.timeout}
+        given = {**limits, **options, "protocol": 2}
         try:
             pool = ConnectionPool.from_url(url, **given)
             self._class, self._arguments = pool.connection_class, pool.connection_kwargs
