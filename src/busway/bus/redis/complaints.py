@@ -19,6 +19,7 @@ _ADVICE = {
     "LOADING": "it loads its data: wait",
     "MOVED": "it is a node of a cluster: use redis+cluster://",
     "CLUSTERDOWN": "see `redis-cli --cluster check`",
+    "NOAUTH": "give a user and password: redis://user:password@host",
     "NOPERM": "give the user the commands of scripts, the keys and the channels of the prefix",
     "OOM": "raise `maxmemory`, or use a server of its own for the bus",
     "MISCONF": "it cannot save its data: see its log",
@@ -32,7 +33,7 @@ def is_passing(error: ServerError) -> bool:
 
 def explain(error: ServerError) -> str:
     """Return an error of a server, and what to do about it."""
-    text = str(error)
+    text = str(error).rstrip(".")
     do = next((do for start, do in _ADVICE.items() if text.startswith(start)), "see its log")
     return f"{text}; {do}"
 

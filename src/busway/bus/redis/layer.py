@@ -19,7 +19,7 @@ from busway.bus.layer import ChannelLayer, Receiver
 from busway.bus.operations import GroupAdd, Operation
 from busway.bus.plans import Plans
 from busway.bus.redis import packing, wire
-from busway.bus.redis.complaints import ServerError
+from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.connections import Link
 from busway.bus.redis.heartbeat import ALIVE, INTERVAL, Heartbeat
 from busway.bus.redis.links import Links
@@ -257,7 +257,7 @@ class RedisChannelLayer(ChannelLayer):
             try:
                 return [self._links.run(script(name), shard, *arguments) for shard in self.parts]
             except ServerError as error:
-                raise LayerUnavailable(str(error)) from error
+                raise LayerUnavailable(explain(error)) from error
 
     def group_channels(self, group: str) -> list[str]:
         """Return the member channels of `group`, in no particular order."""
@@ -312,8 +312,10 @@ class RedisChannelLayer(ChannelLayer):
             start = time.perf_counter()
             found = link.ask(b"INFO")
             took = time.perf_counter() - start
-        except (LayerUnavailable, ServerError) as error:
+        except LayerUnavailable as error:
             return Place(name, healthy=False, detail=str(error))
+        except ServerError as error:
+            return Place(name, healthy=False, detail=explain(error))
         info = dict(line.split(":", 1) for line in found.decode().split("\r\n") if ":" in line)
         which = "Valkey" if "valkey_version" in info else "Redis"
         version = info.get("valkey_version") or info.get("redis_version", "?")

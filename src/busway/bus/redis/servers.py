@@ -36,6 +36,7 @@ class Server:
         self.timeout = float(options.get("socket_timeout") or 10.0)
         self._url = url
         self._options = options
+        # Versions of redis-py differ in what they wait for without a limit: a handshake, a reply.
         given = {
             "socket_connect_timeout": 5.0,
             **({} if url.startswith("unix") else {"socket_keepalive": True}),
