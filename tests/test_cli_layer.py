@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -40,15 +39,13 @@ def ask(*words: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[IPCChannelLayer]:
+def bus(bus_place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IPCChannelLayer]:
     """Return a bus that another part of a service uses, the default one of this test."""
-    # A short path: those of a bus's sockets have a limit, and `tmp_path` has the test's name.
-    with TemporaryDirectory(prefix="busway-test-") as path:
-        url = f"ipc://chat?directory={path}/bus&size=4194304&capacity=3"
-        monkeypatch.setenv("BUSWAY_LAYER", url)
-        layer = IPCChannelLayer.from_url(url)
-        yield layer
-        layer.close()
+    url = f"ipc://chat?directory={bus_place}/bus&size=4194304&capacity=3"
+    monkeypatch.setenv("BUSWAY_LAYER", url)
+    layer = IPCChannelLayer.from_url(url)
+    yield layer
+    layer.close()
 
 
 @pytest.fixture
