@@ -55,7 +55,7 @@ class TestOneServer(Suite):
         return partial(RedisChannelLayer, redis_server.url, prefix=token_hex(4))
 
 
-class TestThreeShards(Suite):
+class TestThreeShards(Suite if LONG else Topics):  # type: ignore[misc]
     """Every test of the contract, on three servers."""
 
     across_processes = True
@@ -68,7 +68,7 @@ class TestThreeShards(Suite):
         return partial(RedisChannelLayer, urls, prefix=token_hex(4))
 
 
-class TestSentinel(Suite):
+class TestSentinel(Suite if LONG else Topics):  # type: ignore[misc]
     """Every test of the contract, on a service that sentinels know."""
 
     across_processes = True

@@ -5,7 +5,7 @@ from statistics import median
 
 import pytest
 
-from busway.bus.layer import GroupAdd, GroupSend
+from busway.bus.operations import GroupAdd, GroupSend
 from busway.bus.redis import RedisChannelLayer
 from servers.redis import RedisServer
 

@@ -14,7 +14,6 @@ all that is asked there gets ASK: only when it has moved its data is whole again
 _LOG_IN = "give the right user and password: redis://user:password@host"
 
 _ADVICE = {
-    "NOAUTH": _LOG_IN,
     "READONLY": "it is a replica: name the master, or use redis+sentinel://",
     "LOADING": "it loads its data: wait",
     "MOVED": "it is a node of a cluster: use redis+cluster://",

@@ -84,7 +84,7 @@ class Channel:
         """Do a `wait` on the running event loop, which watches the socket from then on."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            self._stop_watching()
+            self.claim()
             self._loop = loop
             loop.add_reader(self.socket, self._came)
         self._waiting = loop.create_future()
