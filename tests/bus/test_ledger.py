@@ -1,6 +1,6 @@
 """Writers and workers that are killed at random: every message is accounted for.
 
-`BUSWAY_SOAK=600 pytest tests/bus/test_ledger.py` runs for 600 seconds instead of a few; `long` is 90.
+`BUSWAY_SOAK=600 pytest tests/bus/test_ledger.py` runs for 600 seconds, `long` for 90.
 """
 
 import os

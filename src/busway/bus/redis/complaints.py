@@ -18,7 +18,7 @@ _ADVICE = {
     "LOADING": "it loads its data: wait",
     "MOVED": "it is a node of a cluster: use redis+cluster://",
     "CLUSTERDOWN": "see `redis-cli --cluster check`",
-    "NOAUTH": "give a user and password: redis://user:password@host",
+    "NOAUTH": _LOG_IN,
     "NOPERM": "give the user the commands of scripts, the keys and the channels of the prefix",
     "OOM": "raise `maxmemory`, or use a server of its own for the bus",
     "MISCONF": "it cannot save its data: see its log",
