@@ -417,8 +417,7 @@ class ChannelLayer(ABC):
     def close(self) -> None:
         """Release what this process holds of the layer; messages stay where they are."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._close_idle()
 
     # -- the five operations ------------------------------------------------------------
 
@@ -625,10 +624,14 @@ class ChannelLayer(ABC):
             self._lay_by(receiver)
 
     def _lay_by(self, receiver: Receiver) -> None:
-        if self._closed:
-            receiver.close()
-        else:
-            self._idle.append(receiver)
+        self._idle.append(receiver)
+        if self._closed:  # perhaps by another thread, since
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def _take_local(self, channels: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
         if self._local:

@@ -47,7 +47,7 @@ local function abandon(prefix)
   waiting = waiting - record.pending
   call('DEL', key)
   record.pending = 0
-  record.changed = true
+  record.changed, record.all = true, true
   unblock(record)
   leave(prefix)
 end
@@ -95,7 +95,7 @@ local function drop_subscription(name, names)
   for _, each in ipairs(names) do
     local record = channel(each)
     record.subs = (record.subs .. ' '):gsub(' ' .. name .. ' ', ' '):gsub(' $', '')
-    record.changed = true
+    record.changed, record.all = true, true
   end
   call('HDEL', P .. 'subs', name)
   call('DEL', P .. 'u:' .. name)

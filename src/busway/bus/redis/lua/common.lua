@@ -117,6 +117,7 @@ local function channel(address)
               accepted = tonumber(found[2] or 0), refused = tonumber(found[3] or 0),
               subs = found[4] or '', owner = found[5] or '', blocked = found[6] or '',
               new = not found[1], fresh = {}, size = 0}
+    record.all = record.new
     channels[address] = record
   end
   return record
@@ -152,7 +153,7 @@ end
 local function unblock(record)
   if record.blocked ~= '' then
     record.blocked = ''
-    record.changed = true
+    record.changed, record.all = true, true
     wake_all(P .. 'w:' .. record.address)
   end
 end
@@ -292,7 +293,7 @@ local function place(record, envelope, turn, capacity, lane_capacity, sender)
     if sender then
       call('SADD', P .. 'w:' .. record.address, sender)
       record.blocked = '1'
-      record.changed = true
+      record.changed, record.all = true, true
     end
     return 'capacity'
   end
@@ -384,9 +385,12 @@ local function finish()
   for address, record in pairs(channels) do
     if record.changed then
       if record.new then call('SADD', P .. 'channels', address) end
-      call('HSET', P .. 'c:' .. address, 'pending', record.pending, 'accepted', record.accepted,
-           'refused', record.refused, 'subs', record.subs, 'owner', record.owner,
-           'blocked', record.blocked, 'used', now)
+      local key = P .. 'c:' .. address
+      call('HSET', key, 'pending', record.pending, 'accepted', record.accepted, 'used', now)
+      if record.all then  -- what changes seldom
+        call('HSET', key, 'refused', record.refused, 'subs', record.subs, 'owner', record.owner,
+             'blocked', record.blocked)
+      end
     end
   end
   if waiting == 0 then return tonumber(call('GET', P .. 'waiting') or 0) end
