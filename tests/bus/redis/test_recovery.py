@@ -184,7 +184,7 @@ async def test_who_is_cancelled_waits_for_the_thread_that_connects(server: Redis
     layer = RedisChannelLayer(server.url)
     server.pause()
     task = asyncio.create_task(layer.areceive(["work"], timeout=None))
-    for _ in range(3):
+    for _ in range(6):
         await asyncio.sleep(0.05)  # it is connecting, in a thread
         task.cancel()
     await asyncio.sleep(0.05)
