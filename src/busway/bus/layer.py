@@ -319,8 +319,7 @@ class ChannelLayer(ABC):
     def close(self) -> None:
         """Release what this process holds of the layer; messages stay where they are."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._close_idle()
 
     # -- the five operations ------------------------------------------------------------
 
@@ -527,10 +526,14 @@ class ChannelLayer(ABC):
             await self._alay_by(receiver)
 
     def _lay_by(self, receiver: Receiver) -> None:
-        if self._closed:
-            receiver.close()
-        else:
-            self._idle.append(receiver)
+        self._idle.append(receiver)
+        if self._closed:  # perhaps by another thread, since
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     async def _alay_by(self, receiver: Receiver) -> None:
         if self._closed:

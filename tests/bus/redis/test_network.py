@@ -22,6 +22,9 @@ LONG = os.environ.get("BUSWAY_SOAK") == "long"
 CUT = 30.0 if LONG else 8.0
 """Seconds: longer than a process counts as alive that is not heard of."""
 
+NOTICES = 15.0
+"""Seconds within which a sleeper notices; the kernel alone would take twice as long."""
+
 WAKES = 1.0
 """Seconds within which a sleeper gets a message, when it is woken."""
 
@@ -118,8 +121,10 @@ def test_sleepers_notice_that_their_server_is_another(
     server.restart()
     until(lambda: not closing(one), "its host has forgotten the connections, as after a crash")
     two.heal()
+    start = time.monotonic()
     assert bells(server) == 0
     until(lambda: bells(server) == 1, "it sleeps again")
+    assert time.monotonic() - start < NOTICES
     layer.send(CHANNEL, {"sent": time.time()})
     assert float(sleeper.expect(r"took ([\d.]+)")[1]) < WAKES
     layer.close()

@@ -1,6 +1,8 @@
 """Servers that go away and come back."""
 
+import asyncio
 import threading
+import time
 
 import pytest
 
@@ -8,8 +10,10 @@ from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, LayerUnavailable
 from busway.bus.operations import GroupAdd, Send
-from busway.bus.redis import RedisChannelLayer
+from busway.bus.redis import RedisChannelLayer, bell
+from busway.bus.redis.bell import Bell
 from busway.bus.redis.receiver import RedisReceiver
+from busway.bus.redis.servers import Server
 from servers.redis import RedisServer
 
 
@@ -119,21 +123,19 @@ def test_an_exchange_whose_reply_was_lost_is_not_done_twice(
     assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 0}, {"n": 1}, None]
 
 
-def test_an_operation_in_doubt_is_done_once_when_it_is_given_again(
-    server: RedisServer, layer: RedisChannelLayer
-) -> None:
-    reader = receiver_of(layer)
+def test_an_operation_in_doubt_is_done_once_when_it_is_given_again(server: RedisServer) -> None:
+    layer = RedisChannelLayer(server.url, connection_kwargs={"socket_timeout": 0.3})
+    reader = layer.receiver()
     operations = [Send("work", {"n": n}) for n in range(3)]
     reader.exchange(operations[:1])
     server.pause()
-    reader._books.seats[0].link.timeout = 0.1
     with pytest.raises(LayerUnavailable):
         reader.exchange(operations[1:2])
     server.resume()
-    reader._books.seats[0].link.timeout = 5.0
     reader.exchange(operations[1:])
     assert [layer.receive(["work"])[1] for _ in range(4)] == [{"n": 0}, {"n": 1}, {"n": 2}, None]
     reader.close()
+    layer.close()
 
 
 def test_connections_do_not_grow(server: RedisServer, layer: RedisChannelLayer) -> None:
@@ -145,3 +147,126 @@ def test_connections_do_not_grow(server: RedisServer, layer: RedisChannelLayer) 
         with layer.receiver() as reader:
             reader.exchange((), (), ["work"], 1, wake_below=1)
     eventually(lambda: server.connections() <= before, "connections are closed")
+
+
+class TestSubscriptions:
+    """A connection on which nothing is ever sent does not notice that its other end is gone."""
+
+    def test_a_server_that_answers_is_kept(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bell, "QUIET", 0.1)
+        hears = Bell()
+        its = Server(server.url, {})
+        hears.listen(its, b"name")
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            assert hears.listens(its, b"name")
+            hears.wait(0.01)
+        hears.close()
+
+    def test_a_server_that_is_silent_is_left(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bell, "QUIET", 0.02)
+        hears = Bell()
+        its = Server(server.url, {})
+        hears.listen(its, b"name")
+        server.pause()
+        eventually(lambda: not hears.listens(its, b"name"), "the subscription is given up")
+        server.resume()
+        hears.listen(its, b"name")
+        assert hears.listens(its, b"name")
+        hears.close()
+
+
+async def test_who_is_cancelled_waits_for_the_thread_that_connects(server: RedisServer) -> None:
+    layer = RedisChannelLayer(server.url)
+    server.pause()
+    task = asyncio.create_task(layer.areceive(["work"], timeout=None))
+    for _ in range(6):
+        await asyncio.sleep(0.05)  # it is connecting, in a thread
+        task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    server.resume()
+    await asyncio.gather(task, return_exceptions=True)
+    layer.close()
+    eventually(lambda: server.connections() == 0, "its connections are closed")
+
+
+def test_an_operation_is_done_once_however_often_connecting_fails() -> None:
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
+        layer = RedisChannelLayer(server.url)
+        reader = receiver_of(layer)
+        operations = [Send("work", {"n": n}) for n in range(2)]
+        reader.exchange((), (), ["other"], 1)
+        link = reader._books.seats[0].link
+        receive = link.receive
+
+        def vanish() -> object:
+            receive()
+            link.receive = receive  # type: ignore[method-assign]
+            server.kill()
+            link.close()
+            return receive()
+
+        link.receive = vanish  # type: ignore[method-assign]
+        for _ in range(3):
+            with pytest.raises(LayerUnavailable):
+                reader.exchange(operations[:1])
+        server.start()
+        reader.exchange(operations)
+        assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 0}, {"n": 1}, None]
+        reader.close()
+        layer.close()
+
+
+def test_what_cannot_be_begun_for_sure_goes_back_later() -> None:
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
+        layer = RedisChannelLayer(server.url)
+        with layer.receiver() as reader:
+            reader.exchange([Send("work", {"n": n}) for n in range(2)])
+            held = reader.exchange((), (), ["work"], 2).deliveries
+            server.kill()
+            layer._alive_until = 0.1  # as after some seconds
+            assert [reader.begin(each) for each in held] == [False, False]
+            server.start()
+            reader.exchange()
+            found = reader.exchange((), (), ["work"], 2).deliveries
+            assert [each.message["n"] for each in found] == [0, 1]
+        layer.close()
+
+
+def test_a_process_that_was_thought_dead_is_in_its_groups_again(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = layer.receiver()
+    reader.exchange([GroupAdd("group", "proc.x!a")], (), ["proc.x!"], 10, wake_below=10)
+    reader.exchange((), (), ["proc.x!"], 10, wake_below=10)
+    eventually(lambda: layer._heard_by, "its heart beats")
+    other = RedisChannelLayer(server.url)
+    other._ask("leave", layer.process.encode(), b"", b"", b"", b"")
+    assert other.group_channels("group") == []
+
+    def is_member() -> bool:
+        reader.exchange((), (), ["proc.x!"], 10, wake_below=10, hold=False)
+        return other.group_channels("group") == ["proc.x!a"]
+
+    eventually(is_member, "it is a member again")
+    other.close()
+    reader.close()
+
+
+def test_nobody_is_buried_when_everybody_was_away(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = layer.receiver()
+    reader.exchange((), (), ["proc.x!"], 1, wake_below=1)
+    reader.exchange([Send("proc.x!a", {})])
+    key = "busway:{0}:processes"
+    for process in server.call("ZRANGE", key, 0, -1):
+        server.call("ZADD", key, 1, process)
+    found = layer.statistics()
+    assert (found.messages_pending, found.dropped) == (1, {})
+    reader.close()

@@ -1,7 +1,7 @@
-"""What large groups cost the server, and how many connections many processes have."""
+"""What large groups cost the server."""
 
+import os
 from secrets import token_hex
-from statistics import median
 
 import pytest
 
@@ -9,29 +9,33 @@ from busway.bus.operations import GroupAdd, GroupSend
 from busway.bus.redis import RedisChannelLayer
 from servers.redis import RedisServer
 
+LONG = os.environ.get("BUSWAY_SOAK") == "long"
 MEMBERS = 100_000
 SENDS = 50
-BOUND = 0.001
-"""Seconds of the server's time."""
 
 
 def cost_of_a_send(server: RedisServer, layer: RedisChannelLayer) -> float:
-    """Return how many seconds the server takes for a message to the group, as a rule."""
+    """Return how many seconds of its processor the server takes for a message to the group."""
     with layer.receiver() as sender:
         sender.exchange([GroupSend("all", {"n": 0})])
-        server.call("CONFIG", "SET", "slowlog-max-len", 2 * SENDS, "slowlog-log-slower-than", 0)
+        before = processor_time(server)
         for n in range(SENDS):
             sender.exchange([GroupSend("all", {"n": n})])
-    with server.client() as client:
-        log = client.slowlog_get(2 * SENDS)
-    # The median: the server shares its processor with others.
-    return float(median(e["duration"] for e in log if e["command"].startswith(b"EVALSHA"))) / 1e6
+    return (processor_time(server) - before) / SENDS
+
+
+def processor_time(server: RedisServer) -> float:
+    """Return the seconds of a processor that a server has used."""
+    found = server.info("cpu")
+    return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("processes", [1, 4, 100])
+@pytest.mark.parametrize(
+    ("processes", "bound"), [(1, 0.001), (4, 0.001), (100, 0.005)] if LONG else [(4, 0.001)]
+)
 def test_a_message_to_a_large_group_costs_the_server_little(
-    server: RedisServer, processes: int
+    server: RedisServer, processes: int, bound: float
 ) -> None:
     layer = RedisChannelLayer(server.url, capacity=2 * MEMBERS)
     prefixes = [f"web.{token_hex(4)}!" for _ in range(processes)]
@@ -48,4 +52,4 @@ def test_a_message_to_a_large_group_costs_the_server_little(
         waiting = layer.statistics(prefix).messages_pending
         assert waiting == SENDS + 1
     layer.close()
-    assert cost < BOUND
+    assert cost < bound

@@ -251,9 +251,9 @@ class RedisChannelLayer(ChannelLayer):
 
     def _ask(self, name: str, *arguments: bytes) -> list[Any]:
         """Run a script on every shard; returns the replies."""
-        if self._closed:
-            raise LayerClosed("channel layer")
         with self._lock:
+            if self._closed:
+                raise LayerClosed("channel layer")
             try:
                 return [self._links.run(script(name), shard, *arguments) for shard in self.parts]
             except ServerError as error:
@@ -299,9 +299,9 @@ class RedisChannelLayer(ChannelLayer):
 
     def shards(self) -> list[Place]:
         """Return the servers, and how they are."""
-        if self._closed:
-            raise LayerClosed("channel layer")
         with self._lock:
+            if self._closed:
+                raise LayerClosed("channel layer")
             return [self._look_at(shard) for shard in self.parts]
 
     def _look_at(self, shard: Shard) -> Place:
@@ -337,7 +337,8 @@ class RedisChannelLayer(ChannelLayer):
             for shard in self.parts:
                 with suppress(BusError, ServerError):
                     self._links.run(script("leave"), shard, self.process.encode(), *nothing)
-        self._links.close()
+        with self._lock:
+            self._links.close()
         self._heart_links.close()
 
     def _after_fork(self) -> None:

@@ -81,20 +81,22 @@ local function make_others(rules, argument, refused, closed, sender, held)
     local core = argument()
     local found = call('HGETALL', P .. 't:' .. group)
     local group_end = pack(group) .. '\1'
+    local high = '\207' .. struct.pack('>I4', tonumber(id:sub(1, 8), 16))
+    local ends = {}  -- by the seconds that a message may wait
     for i = 1, #found, 2 do
       local address, target = found[i], unpack_(found[i + 1])
       if target[2] > now then
         local rule = target[3]
         local to_process = address:sub(-1) == '!'
-        local lane, turn, low = '', '', struct.pack('>I4', (i - 1) / 2)
+        local lane, turn, low = '', '', (i - 1) / 2
         if not to_process then
           lane, turn = lane_of(rule, values)
-          if turn ~= '' then turn = id:sub(1, 8) .. string.format('%08x', (i - 1) / 2) .. turn end
+          if turn ~= '' then turn = id:sub(1, 8) .. string.format('%08x', low) .. turn end
         end
-        local envelope = '\153\203' .. struct.pack('>d', now + rule[3])
-          .. (to_process and '\1' or '\0') .. '\207'
-          .. struct.pack('>I4', tonumber(id:sub(1, 8), 16)) .. low .. pack(address) .. core
-          .. pack(lane) .. group_end
+        local expiry = rule[3]
+        ends[expiry] = ends[expiry] or '\153\203' .. struct.pack('>d', now + expiry)
+        local envelope = ends[expiry] .. (to_process and '\1' or '\0') .. high
+          .. struct.pack('>I4', low) .. pack(address) .. core .. pack(lane) .. group_end
         local record = channel(address)
         if place(record, envelope, turn, rule[1], rule[2], nil) then
           drop(record, 'full')
