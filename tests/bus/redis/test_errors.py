@@ -58,23 +58,6 @@ def test_a_user_without_rights_is_told_which(server: RedisServer, port: int) -> 
     assert "give the user" in complaint(f"redis://me:right@127.0.0.1:{port}")
 
 
-def test_a_user_with_the_documented_rights_can_do_everything(
-    server: RedisServer, port: int
-) -> None:
-    rights = ["+@scripting", "+@read", "+@write", "+@pubsub", "+time", "+cluster|slots"]
-    server.command(
-        "ACL", "SETUSER", "me", "on", ">right", "~busway:*", "&busway:*", "+@connection", *rights
-    )
-    layer = RedisChannelLayer(f"redis://me:right@127.0.0.1:{port}")
-    layer.group_add("group", "work")
-    layer.group_send("group", {"n": 1})
-    assert layer.receive(["work", "other"], timeout=1) == ("work", {"n": 1})
-    assert layer.receive(["work", "other"], timeout=0.01) == (None, None)
-    assert layer.statistics().messages_count == 1
-    layer.flush()
-    layer.close()
-
-
 def test_a_full_server_refuses_and_still_gives(server: RedisServer, port: int) -> None:
     layer = RedisChannelLayer(f"redis://127.0.0.1:{port}", capacity=1000)
     layer.send("work", {"n": 1})

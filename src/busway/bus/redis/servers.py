@@ -36,7 +36,7 @@ class Server:
         self._url = url
         self._options = options
         # Versions of redis-py differ in what they wait for without a limit: a handshake, a reply.
-        limits = {"socket_connect_timeout": 5.0, "socket_timeout": self.timeout}
+        limits = {"socket_connect_timeout": 5.0, "socket_timeout": 5.0}
         given = {**limits, **options, "protocol": 2}
         try:
             pool = ConnectionPool.from_url(url, **given)
@@ -76,7 +76,7 @@ class Server:
             return f"{text}; give the right user and password: redis://user:password@host"
         if issubclass(self._class, redis.SSLConnection):
             return f"{text}; does that port speak TLS? redis:// is for one without"
-        if isinstance(error, redis.ConnectionError) and "closed" in text:
+        if isinstance(error, redis.ConnectionError) and ("closed" in text or "reset" in text):
             return f"{text}; a port with TLS wants rediss://"
         return f"{text}; is the server running, and the address right?"
 
