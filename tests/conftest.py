@@ -1,6 +1,9 @@
-"""Fixtures for every test: servers that a worker of the suite starts when it first needs one."""
+"""Fixtures for every test: a place for a bus, and servers that a worker of the suite starts when it
+first needs one."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -10,6 +13,16 @@ from servers.cluster import Cluster
 from servers.hosts import Network, need_network
 from servers.redis import RedisServer
 from servers.sentinel import Sentinels
+
+
+@pytest.fixture
+def bus_place() -> Iterator[Path]:
+    """Return a directory for buses of this test's own.
+
+    Its path is short: those of a bus's sockets have a limit, and `tmp_path` has the test's name.
+    """
+    with TemporaryDirectory(prefix="busway-test-") as path:
+        yield Path(path)
 
 
 @pytest.fixture(scope="session")

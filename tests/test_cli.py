@@ -32,9 +32,9 @@ COMMANDS = sorted(busway.commands)
 
 
 @pytest.fixture(autouse=True)
-def _own_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_bus(bus_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave alone the bus that the user of this machine may have."""
-    monkeypatch.setenv("BUSWAY_LAYER", f"ipc://test?directory={tmp_path}/bus&size=4194304")
+    monkeypatch.setenv("BUSWAY_LAYER", f"ipc://test?directory={bus_place}/bus&size=4194304")
 
 
 def run(*arguments: str) -> tuple[int, str]:

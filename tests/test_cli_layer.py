@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,9 +39,9 @@ def ask(*words: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IPCChannelLayer]:
+def bus(bus_place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IPCChannelLayer]:
     """Return a bus that another part of a service uses, the default one of this test."""
-    url = f"ipc://chat?directory={tmp_path}/bus&size=4194304&capacity=3"
+    url = f"ipc://chat?directory={bus_place}/bus&size=4194304&capacity=3"
     monkeypatch.setenv("BUSWAY_LAYER", url)
     layer = IPCChannelLayer.from_url(url)
     yield layer
@@ -190,6 +191,17 @@ def test_a_layer_in_one_process_can_be_looked_at_too(monkeypatch: pytest.MonkeyP
     found = ask("status", "--layer", "memory://")
     assert found["shards"][0]["name"] == "memory"
     assert [row["channel"] for row in found["channels"]] == ["jobs"]
+
+
+def test_watching_ends_in_silence_when_nobody_reads_on() -> None:
+    command = [sys.executable, "-m", "busway", "layer", "channels", "--json", "--watch", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_watching_goes_on_until_it_is_interrupted(bus: IPCChannelLayer) -> None:

@@ -32,12 +32,12 @@ Url = Callable[[str], str]
 
 
 @pytest.fixture
-def url(redis_server: RedisServer, tmp_path: Path) -> Url:
+def url(redis_server: RedisServer, bus_place: Path) -> Url:
     """Return the URL of the layer on a machine."""
     prefix = token_hex(4)
 
     def url(machine: str) -> str:
-        place = f"local={machine}&directory={tmp_path}/{machine}&size=4194304"
+        place = f"local={machine}&directory={bus_place}/{machine}&size=4194304"
         return f"local+{redis_server.url}?prefix={prefix}&{place}"
 
     return url

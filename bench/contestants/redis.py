@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench import child
-from bench.child import Child, free_port
+from bench.child import Child
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +27,16 @@ def obstacle() -> str | None:
 
 @contextmanager
 def running() -> Iterator[Store]:
-    """A Redis server on a free port of the loopback interface."""
-    port = free_port()
+    """A Redis server on a Unix socket: all that use it are on this machine."""
     with (
         tempfile.TemporaryDirectory(prefix="busway-bench-") as folder,
-        child.running("redis", _command(port, folder)) as process,
+        child.running("redis", _command(folder)) as process,
     ):
-        yield Store(f"redis://127.0.0.1:{port}/0", process)
+        yield Store(f"unix://{folder}/redis.sock", process)
 
 
-def _command(port: int, folder: str) -> list[str]:
+def _command(folder: str) -> list[str]:
     return [
-        *("redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", folder),
+        *("redis-server", "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--dir", folder),
         *("--save", "", "--appendonly", "no", "--loglevel", "warning"),
     ]

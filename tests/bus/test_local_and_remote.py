@@ -108,6 +108,22 @@ def test_nothing_is_done_when_one_operation_of_many_is_wrong(
     assert layer.statistics().messages_count == 0
 
 
+def test_an_operation_that_is_wrong_costs_no_message(layer: LocalAndRemoteChannelLayer) -> None:
+    layer.send("proc.x!y", {"n": 1})
+    with layer.receiver() as receiver:
+        with pytest.raises(UsageError):
+            receiver.exchange([Send("work", {"a": object()})], (), ["proc.x!"], 9, wake_below=9)
+        found = receiver.exchange((), (), ["proc.x!"], 9, wake_below=9).deliveries
+    assert [each.message for each in found] == [{"n": 1}]
+
+
+async def test_an_empty_message_is_one_to_peek_at(layer: LocalAndRemoteChannelLayer) -> None:
+    layer.group_add("group", "work")
+    layer.group_send("group", {"n": 1})
+    layer.send("work", {})
+    assert layer.peek("work") == await layer.apeek("work") == {}
+
+
 def test_layers_with_other_limits_are_not_joined(tmp_path: Path) -> None:
     local = IPCChannelLayer("test", directory=tmp_path / "a", size=MIB)
     remote = IPCChannelLayer("test", directory=tmp_path / "b", size=MIB, message_size=1000)

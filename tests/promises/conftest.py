@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from servers.redis import RedisServer
 from services import Service
 
 LONG = os.environ.get("BUSWAY_SOAK") == "long"
 """Whether the long form was asked for."""
+
+
+def environment() -> dict[str, str]:
+    """Return what a process needs to find the consumers."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
 
 Serve = Callable[..., tuple[Service, tuple[str, int]]]
 
@@ -31,7 +38,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
                 cwd=Path(__file__).parents[1],
                 environment={
                     "IN_HANDS": str(tmp_path / "in-hands"),
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    **environment(),
                 },
             )
             stack.enter_context(service)
@@ -39,3 +46,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return service, (found[1], int(found[2]))
 
         yield start
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """Return a Redis server of this test's own."""
+    with RedisServer() as server:
+        yield server

@@ -88,6 +88,11 @@ class Cluster:
         """The URL of its first node."""
         return self.nodes[0].url
 
+    @property
+    def layer_url(self) -> str:
+        """The URL of the bus on it; without a password."""
+        return f"redis+cluster://{','.join(f'{host}:{port}' for host, port in self.addresses)}"
+
     def primaries(self) -> list[_Node]:
         """Return the nodes that serve slots now."""
         return [node for node in self.nodes if node.is_primary and node.slots()]
@@ -111,8 +116,13 @@ class Cluster:
 
     # -- changes while it is used -------------------------------------------------------
 
-    def move_slot(self, slot: int, target: RedisServer | None = None) -> RedisServer:
-        """Move `slot` with its keys to `target` (None: the next primary), which is returned."""
+    def move_slot(
+        self, slot: int, target: RedisServer | None = None, *, at_once: int = 100
+    ) -> RedisServer:
+        """Move `slot` with its keys to `target` (None: the next primary), which is returned.
+
+        `at_once` is how many keys go at a time; in between they are in two places.
+        """
         source = self.owner(slot)
         others = [node for node in self.primaries() if node is not source]
         goal = next((node for node in others if target in (None, node)), None)
@@ -121,7 +131,7 @@ class Cluster:
         giver, taker = source.my_id(), goal.my_id()
         goal.call("CLUSTER", "SETSLOT", slot, "IMPORTING", giver)
         source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", taker)
-        while keys := source.call("CLUSTER", "GETKEYSINSLOT", slot, 100):
+        while keys := source.call("CLUSTER", "GETKEYSINSLOT", slot, at_once):
             login = ("AUTH", goal.password) if goal.password else ()
             source.call("MIGRATE", *goal.address, "", 0, 5000, *login, "KEYS", *keys)
         # The taker first: were it the last, nobody would serve the slot meanwhile.

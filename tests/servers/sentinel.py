@@ -112,6 +112,12 @@ class Sentinels:
         """Hosts and ports of the sentinels."""
         return [sentinel.address for sentinel in self.sentinels]
 
+    @property
+    def layer_url(self) -> str:
+        """The URL of the bus on the primary; without a password."""
+        hosts = ",".join(f"{host}:{port}" for host, port in self.addresses)
+        return f"redis+sentinel://{hosts}/{SERVICE}"
+
     def primary(self) -> RedisServer:
         """Return the server that most sentinels say is the primary."""
         said = [sentinel.primary() for sentinel in self._running()]

@@ -73,11 +73,13 @@ class LocalAndRemoteChannelLayer(ChannelLayer):
 
     def peek(self, channel: str) -> dict[str, Any] | None:
         """See `ChannelLayer.peek`: the local layer's message comes first."""
-        return self.local.peek(channel) or self.remote.peek(channel)
+        found = self.local.peek(channel)
+        return self.remote.peek(channel) if found is None else found
 
     async def apeek(self, channel: str) -> dict[str, Any] | None:
         """See `ChannelLayer.apeek`."""
-        return await self.local.apeek(channel) or await self.remote.apeek(channel)
+        found = await self.local.apeek(channel)
+        return await self.remote.apeek(channel) if found is None else found
 
     def flush(self) -> None:
         """Drop everything on this machine, and everything that machines share."""
@@ -226,6 +228,8 @@ class LocalAndRemoteReceiver(Receiver):
         looks = bool(channels) and tuple(channels) != self._asleep
         acknowledges = bool(done_there) and not ours
         if theirs or looks or acknowledges:
+            if ours:  # later, when something has been done, none of them may turn out to be wrong
+                _check_all(operations, self._limit)
             share = (limit + 1) // 2 if here else limit
             wake = min(wake_below, share) if looks else wake_below
             if looks:
@@ -273,10 +277,7 @@ class LocalAndRemoteReceiver(Receiver):
         return Outcome(deliveries, sorted(refused, key=attrgetter("index")), joined)
 
     def _split(self, operations: Sequence[Operation]) -> tuple[list[int], list[int]]:
-        """Return the places of the local layer's operations, and those of the remote one's.
-
-        Raises `UsageError` when there are both and one is wrong, for one layer has to go first.
-        """
+        """Return the places of the local layer's operations, and those of the remote one's."""
         ours: list[int] = []
         theirs: list[int] = []
         for index, operation in enumerate(operations):
@@ -288,9 +289,6 @@ class LocalAndRemoteReceiver(Receiver):
                 case _:
                     remote = True
             (theirs if remote else ours).append(index)
-        if ours and theirs:
-            for operation in operations:
-                _check(operation, self._limit)
         return ours, theirs
 
     def begin(self, delivery: Delivery) -> bool:
@@ -391,6 +389,11 @@ def _outcome(end: StopIteration) -> Outcome:
 def _placed(refused: Sequence[Refusal], places: Sequence[int]) -> list[Refusal]:
     """Return refusals of one layer's operations with their places among all."""
     return [Refusal(places[each.index], each.operation, each.error) for each in refused]
+
+
+def _check_all(operations: Sequence[Operation], limit: int) -> None:
+    for operation in operations:
+        _check(operation, limit)
 
 
 def _check(operation: Operation, limit: int) -> None:

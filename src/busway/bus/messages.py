@@ -106,16 +106,5 @@ def check_text(found: object, where: str = "message") -> None:
             check_text(value, f"{where}[{index}]")
 
 
-def plain(found: Any) -> Any:
-    """Return a copy in which subclasses of str are str, for an encoder that wants it exact."""
-    if isinstance(found, str):
-        return str.__str__(found)
-    if isinstance(found, dict):
-        return {key: plain(value) for key, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [plain(value) for value in found]
-    return found
-
-
 def _describe(value: object) -> str:
     return f"{type(value).__name__} {reprlib.repr(value)}"

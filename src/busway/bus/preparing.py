@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from busway.bus import membership, names
 from busway.bus.bundles import MAX_COUNT, tie_run
 from busway.bus.codec import Envelope, Kind, encode_message
-from busway.bus.messages import Message, check_message, plain
+from busway.bus.messages import Message, check_message, check_text
 from busway.bus.operations import (
     Delivery,
     GroupAdd,
@@ -63,6 +63,11 @@ def prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -
             if isinstance(operation, Send):  # a name that could not even be looked up
                 names.check_channel(operation.channel)
         raise
+    except UnicodeEncodeError:
+        for operation in operations:
+            if isinstance(operation, Send):  # the key of a lane
+                check_text(operation.message)
+        raise
 
 
 def _prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -> Prepared:
@@ -116,13 +121,10 @@ def _encode(run: Run, limit: int, seal: Seal | None) -> None:
         tie_run(run)
         return
     try:
-        size = tie_run(run)
-    except (UnicodeEncodeError, TypeError):
-        for envelope in run.envelopes:
-            encode_message(envelope.message, envelope.channel, limit)
-            envelope.message = plain(envelope.message)
-        size = tie_run(run)
-    if size > limit:
+        is_small = tie_run(run) <= limit
+    except UnicodeEncodeError:
+        is_small = False
+    if not is_small:
         for envelope in run.envelopes:
             encode_message(envelope.message, envelope.channel, limit)
 

@@ -24,7 +24,7 @@ from struct import Struct
 
 import msgspec
 
-from busway.bus.codec import Envelope
+from busway.bus.codec import Envelope, str_of
 
 FIRST_INDEX = 1 << 40
 """Where queues begin: in the middle, so that messages can be put back in front, and so high that
@@ -35,7 +35,7 @@ index_key = Struct(">Q").pack
 
 _DUE = Struct(">dQ")
 
-encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder(enc_hook=str_of).encode
 
 
 class ChannelRecord(msgspec.Struct, array_like=True, gc=False):

@@ -48,6 +48,8 @@ class Command(click.Command):
                 # One of several processes: their log says which.
                 logging.getLogger("busway").error(explain(error))  # noqa: TRY400
                 ctx.exit(1)
+            if isinstance(error, BrokenPipeError):
+                raise  # nobody reads on, as behind `| head`: click ends in silence
             raise click.ClickException(explain(error)) from error
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

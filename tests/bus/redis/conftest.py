@@ -1,16 +1,23 @@
-"""A private Redis server for the tests of a worker of pytest."""
+"""What the tests of the Redis layer share."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from bus.redis.servers import RedisServer
+from busway.bus.redis import RedisChannelLayer
+from servers.redis import RedisServer
 
 
-@pytest.fixture(scope="session")
-def redis_socket() -> Iterator[Path]:
-    """Return the socket of a server that many tests share."""
-    with TemporaryDirectory(prefix="busway-redis-") as folder, RedisServer(Path(folder)) as server:
-        yield server.socket
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """Return a server of this test's own, which it may stop; it keeps nothing on disk."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def layer(server: RedisServer) -> Iterator[RedisChannelLayer]:
+    """Return a layer on that server."""
+    layer = RedisChannelLayer(server.url)
+    yield layer
+    layer.close()

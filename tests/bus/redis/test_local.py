@@ -76,8 +76,8 @@ async def test_who_is_woken_before_the_answer_has_come_looks_again(
 # -- what describes it -------------------------------------------------------------------------
 
 
-def test_a_url_describes_both_parts(redis_server: RedisServer, tmp_path: Path) -> None:
-    place = f"local=chat&directory={tmp_path}/bus&size={MIB}&prefix={token_hex(4)}"
+def test_a_url_describes_both_parts(redis_server: RedisServer, bus_place: Path) -> None:
+    place = f"local=chat&directory={bus_place}/bus&size={MIB}&prefix={token_hex(4)}"
     options = "capacity=7&message_size=1000&encryption_keys=a+key+of+many+letters"
     with closing(open_layer(f"local+{redis_server.unix_url}?{place}&{options}")) as layer:
         assert isinstance(layer, RedisLocalChannelLayer)

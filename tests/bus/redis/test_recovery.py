@@ -1,32 +1,16 @@
 """Servers that go away and come back."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from bus.redis.servers import RedisServer
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, LayerUnavailable
 from busway.bus.operations import GroupAdd, Send
 from busway.bus.redis import RedisChannelLayer
 from busway.bus.redis.receiver import RedisReceiver
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """Return a server that this test may stop."""
-    with RedisServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def layer(server: RedisServer) -> Iterator[RedisChannelLayer]:
-    layer = RedisChannelLayer(server.url)
-    yield layer
-    layer.close()
+from servers.redis import RedisServer
 
 
 def receiver_of(layer: RedisChannelLayer) -> RedisReceiver:
@@ -58,7 +42,7 @@ def test_a_layer_goes_on_after_a_restart(server: RedisServer, layer: RedisChanne
 
 def test_forgotten_scripts_are_sent_again(server: RedisServer, layer: RedisChannelLayer) -> None:
     layer.send("work", {"n": 1})
-    server.command("SCRIPT", "FLUSH")
+    server.call("SCRIPT", "FLUSH")
     layer.send("work", {"n": 2})
     assert layer.receive(["work"]) == ("work", {"n": 1})
 
@@ -69,7 +53,7 @@ def test_a_sleeping_receiver_wakes_after_a_restart(
     found: list[dict[str, object]] = []
     task = threading.Thread(target=lambda: found.append(receive(layer, "work")))
     task.start()
-    eventually(lambda: int(server.info("pubsub_channels")) > 0, "it sleeps")
+    eventually(lambda: int(server.info("stats")["pubsub_channels"]) > 0, "it sleeps")
     server.restart()
     other = RedisChannelLayer(server.url)
     other.send("work", {"n": 1})
@@ -82,7 +66,7 @@ def test_an_unreachable_server_is_said_and_nothing_hangs(
     server: RedisServer, layer: RedisChannelLayer
 ) -> None:
     layer.send("work", {"n": 1})
-    server.stop()
+    server.kill()
     with pytest.raises(LayerUnavailable, match="is the server running"):
         layer.send("work", {"n": 2})
 
@@ -142,25 +126,22 @@ def test_an_operation_in_doubt_is_done_once_when_it_is_given_again(
     operations = [Send("work", {"n": n}) for n in range(3)]
     reader.exchange(operations[:1])
     server.pause()
-    reader._books.seats[0].link._server.timeout = 0.1
+    reader._books.seats[0].link.timeout = 0.1
     with pytest.raises(LayerUnavailable):
         reader.exchange(operations[1:2])
     server.resume()
-    reader._books.seats[0].link._server.timeout = 5.0
+    reader._books.seats[0].link.timeout = 5.0
     reader.exchange(operations[1:])
     assert [layer.receive(["work"])[1] for _ in range(4)] == [{"n": 0}, {"n": 1}, {"n": 2}, None]
     reader.close()
 
 
 def test_connections_do_not_grow(server: RedisServer, layer: RedisChannelLayer) -> None:
-    def count() -> int:
-        return int(server.info("connected_clients"))
-
     for n in range(20):
         layer.send("work", {"n": n})
         layer.receive(["work", "other"], timeout=0.001)
-    before = count()
+    before = server.connections()
     for _ in range(20):
         with layer.receiver() as reader:
             reader.exchange((), (), ["work"], 1, wake_below=1)
-    eventually(lambda: count() <= before, "connections are closed")
+    eventually(lambda: server.connections() <= before, "connections are closed")

@@ -15,7 +15,9 @@ CHUNKED = (
     b"3\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: 1\r\n\r\n"
 )
 WEBSOCKET = b"GET /w HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
-H2C = b"GET /h HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+ASKING = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+H2C_POST = POST.replace(b"Host", ASKING + b"Host")
+H2C = b"GET /h HTTP/1.1\r\nHost: x\r\n" + ASKING + b"\r\n"
 
 
 def feed(reader: RequestReader, data: bytes, size: int) -> list[Request]:
@@ -61,6 +63,19 @@ def test_what_comes_with_a_handshake_is_for_the_websocket(reader: RequestReader)
     assert reader.feed(WEBSOCKET + b"\x81\x80mask") == []
     assert reader.rest == b"\x81\x80mask"
     assert reader.feed(GET) == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("sent", [POST, CHUNKED, POST.replace(b" 5\r\n\r\nhello", b" 0\r\n\r\n")])
+def test_a_body_stays_one_though_the_client_would_like_another_protocol(
+    reader: RequestReader, sent: bytes, size: int
+) -> None:
+    (plain,) = feed(RequestReader(LIMIT), sent, size)
+    asking = sent.replace(b"Host", ASKING + b"Host")
+    first, second, get = feed(reader, asking + asking + GET, size)
+    assert first.take(100) == second.take(100) == plain.take(100)
+    assert get.target == b"/a?b=c"
+    assert reader.failure is None
 
 
 def test_it_says_what_is_missing(reader: RequestReader) -> None:
@@ -130,6 +145,12 @@ def test_a_head_has_a_limit_and_the_bytes_before_it_do_not_count(
     assert reader.failure.status == 431
 
 
+def test_refusing_a_head_that_is_too_large_keeps_nothing_of_it(reader: RequestReader) -> None:
+    reader.feed(b"GET / HTTP/1.1\r\nX: " + b"x" * LIMIT + b"\r\n\r\n")
+    assert reader.failure is not None
+    assert reader.failure.__traceback__ is None  # it would have the frames, and those the head
+
+
 @pytest.mark.parametrize(
     "data", [b"nonsense\r\n\r\n", POST.replace(b" 5", b" -5"), b"\x16\x03\x01"]
 )
@@ -143,13 +164,34 @@ def test_what_is_no_request_is_a_failure_behind_those_before(
     assert reader.feed(GET) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET / HTTP/2.0", 505),
+        (b"GET / HTTP/0.9", 505),
+        (b"GET /", 505),
+        (b"CONNECT x:80 HTTP/1.1", 501),
+        (b"CONNECT / HTTP/1.1", 501),
+    ],
+)
+def test_a_server_of_another_kind_is_not_here(
+    reader: RequestReader, line: bytes, status: int
+) -> None:
+    assert reader.feed(line + b"\r\nHost: x\r\n\r\n") == []
+    assert reader.failure is not None
+    assert reader.failure.status == status
+
+
 def test_a_closed_reader_hears_nothing(reader: RequestReader) -> None:
     reader.close()
     reader.close()
     assert reader.feed(GET) == []
 
 
-@given(st.lists(st.sampled_from([GET, POST, CHUNKED, H2C, WEBSOCKET, b"\r\n", b"x"])), st.data())
+PARTS = [GET, POST, CHUNKED, H2C, H2C_POST, WEBSOCKET, b"\r\n", b"x"]
+
+
+@given(st.lists(st.sampled_from(PARTS)), st.data())
 def test_any_cut_gives_the_same(parts: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(parts)
     whole = RequestReader(LIMIT)

@@ -65,6 +65,14 @@ def test_a_status_without_a_body_has_neither_content_nor_a_length_of_ours(status
     assert data.count(b"\r\n") == 2
 
 
+@pytest.mark.parametrize(("status", "lengths"), [(204, 0), (304, 1)])
+def test_only_a_status_that_could_have_a_body_keeps_the_length_of_one(
+    status: int, lengths: int
+) -> None:
+    data = writer().encode(HTTPReply(status, [(b"Content-Length", b"0")]), [])
+    assert data.count(b"content-length") == lengths
+
+
 def test_a_status_that_nobody_knows_has_no_phrase() -> None:
     assert writer().encode(HTTPReply(299), []).startswith(b"HTTP/1.1 299 \r\n")
 

@@ -88,6 +88,7 @@ def test_a_header_of_the_handshake_stands_once() -> None:
     ("options", "text"),
     [
         ({"http_timeout": -1}, "http_timeout is -1, expected at least 0"),
+        ({"keep_alive": float("inf")}, "keep_alive is inf, expected a finite number"),
         ({"unix_socket": "x", "fd": 3}, "exclude each other"),
         ({"tls_key": "key.pem"}, "tls_key needs tls_certificate"),
         ({"root_path": "app/"}, "expected '/path' without a slash at the end"),

@@ -202,6 +202,18 @@ def test_a_request_in_line_is_told_to_continue_when_its_turn_comes(
                 client.send(b"hi")
 
 
+def test_a_client_that_may_not_continue_has_to_begin_anew(
+    client: RawClient, worker: Worker
+) -> None:
+    # Whether a body or the next request follows, only the client knows.
+    client.send(b"POST / HTTP/1.1\r\nContent-Length: 50\r\nExpect: 100-continue\r\n\r\n")
+    head = client.read_head()
+    assert b" 400 " in head
+    assert b"\r\nconnection: close" in head
+    assert client.read_all() == b"A request names its host once."
+    assert not worker.got
+
+
 def test_a_client_that_asks_ahead_is_not_read_further(
     layer: ChannelLayer, server: WebServer, client: RawClient
 ) -> None:
@@ -237,12 +249,26 @@ def test_a_whole_request_behind_which_the_client_says_close_is_the_last(
 
 
 @pytest.mark.parametrize("behind", [GET, b"garbage\r\n\r\n", handshake()])
-def test_nothing_counts_behind_a_target_that_is_no_path(
-    server: WebServer, client: RawClient, worker: Worker, behind: bytes
+@pytest.mark.parametrize(
+    ("start", "status", "text"),
+    [
+        (b"GET *x HTTP/1.1", b" 400 ", b"The request's target is no path."),
+        (b"CONNECT x:80 HTTP/1.1", b" 501 ", b"This server is no proxy."),
+        (b"CONNECT / HTTP/1.1", b" 501 ", b"This server is no proxy."),
+    ],
+)
+def test_nothing_counts_behind_what_is_no_request_for_this_server(
+    server: WebServer,
+    client: RawClient,
+    worker: Worker,
+    behind: bytes,
+    start: bytes,
+    status: bytes,
+    text: bytes,
 ) -> None:
-    client.send(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
-    assert b" 400 " in client.read_head()
-    assert client.read_all() == b"The request's target is no path."
+    client.send(start + b"\r\nHost: x\r\n\r\n" + behind)
+    assert status in client.read_head()
+    assert client.read_all() == text
     with RawClient(server.port) as other:
         other.send(GET)
         other.read_head()
@@ -271,6 +297,20 @@ def test_a_connection_goes_on_behind_a_body_that_was_not_read(
         assert b" 413 " in client.read_head()
         client.send(b"x" * 2_000_000 + GET)
         assert b" 413 " in client.read_head()
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1\r\nConnection: close"])
+def test_a_client_may_send_all_of_a_body_before_it_reads_the_last_answer(
+    layer: ChannelLayer, server: WebServer, client: RawClient, version: bytes
+) -> None:
+    with Worker(layer, {"http.request": lambda _: [{"status": 413}]}) as worker:
+        client.send((POST % 40_000_000).replace(b"1.1", version) + b"x" * 1_000_000)
+        worker.expect("http.request")
+        client.send(b"x" * 39_000_000)  # more than all buffers on the way
+        assert b" 413 " in client.read_head()
+        assert client.ended()
+    client.close()
+    server.eventually(lambda: not server.server.server_state.connections)
 
 
 def test_a_client_has_only_so_much_time_for_a_body_that_nobody_reads(layer: ChannelLayer) -> None:

@@ -188,12 +188,18 @@ def test_a_denied_connect_is_no_disconnect(layer: ChannelLayer, server: WebServe
         (b"426", {"Sec_WebSocket_Version": "8"}),
         (b"400", {"Sec_WebSocket_Key": "short"}),
         (b"400", {"Sec_WebSocket_Key": ""}),
+        (b"400", {"Content_Length": "5"}),
+        (b"400", {"Transfer_Encoding": "chunked"}),
     ],
 )
 def test_a_wrong_handshake_is_refused(
     client: RawClient, status: bytes, headers: dict[str, str]
 ) -> None:
     assert client.connect(**headers).split()[1] == status
+
+
+def test_a_handshake_may_say_that_it_has_no_body(client: RawClient, worker: Worker) -> None:
+    assert b" 101 " in client.connect(Content_Length="0")
 
 
 def test_a_handshake_with_post_is_refused(client: RawClient) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busway.bus.conformance.harness import Bus, Topic, label
+from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import InvalidMessage, MessageTooLarge, UsageError
 from busway.bus.operations import GroupSend, Send
 
@@ -149,6 +150,29 @@ class Contents(Topic):
         layer.send("typed", {"a": _Text("b"), "in": [_Text("c")], "under": {"d": _Text("e")}})
         expected = {"a": "b", "in": ["c"], "under": {"d": "e"}}
         assert exact(layer.next_message("typed")) == exact(expected)
+
+    def test_subclasses_of_str_pass_wherever_text_does(self, bus: Bus) -> None:
+        layer = bus.layer()
+        message = {"reply_channel": _Text("b"), "in": [_Text("c")]}
+        expected = exact({"reply_channel": "b", "in": ["c"]})
+        for channel in ("typed", "websocket.receive", "proc.x!a"):
+            layer.group_add(_Text("group"), _Text(channel))
+            layer.send(_Text(channel), message)
+            layer.send(_Text(channel), message, delay=0.001)
+            layer.group_send(_Text("group"), message)
+            layer.group_discard(_Text("group"), _Text(channel))
+            read = "proc.x!" if channel == "proc.x!a" else channel
+            for _ in range(3):
+                found, received = layer.receive(_Text(read), timeout=PATIENCE)
+                assert exact(found) == exact(channel)
+                assert exact(received) == expected
+
+    def test_text_that_no_encoding_has_is_no_key_of_a_lane(self, bus: Bus) -> None:
+        layer = bus.layer()
+        for delay in (0.0, 60.0):
+            with pytest.raises(InvalidMessage) as caught:
+                layer.send("websocket.receive", {"reply_channel": "\ud800"}, delay=delay)
+            assert caught.value.where == "message['reply_channel']"
 
     def test_the_order_of_keys_is_kept(self, bus: Bus) -> None:
         layer = bus.layer()

@@ -3,19 +3,38 @@
 import asyncio
 import selectors
 import socket
+import time
 from contextlib import suppress
+from threading import RLock
 
 from busway.bus.errors import LayerUnavailable
 from busway.bus.redis.connections import BLOCKED, Channel, LinkBroken
 from busway.bus.redis.servers import Server
 
+QUIET = 5.0
+"""Seconds of silence after which a server is asked whether it is still there."""
+
 _ENOUGH = 64 * 1024
+_PING = b"*1\r\n$4\r\nPING\r\n"
+
+
+class _Line:
+    """A subscription."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.names: set[bytes] = set()
+        self.heard = time.monotonic()
+        """When something came last."""
+        self.asked = 0.0
+        """When the server was asked for a sign of life; 0: it was not."""
 
 
 class Bell:
     """What a receiver listens on: a subscription at each server, and a socket of its own.
 
-    One thread or event loop waits at a time; `ring` is safe from everywhere.
+    One thread or event loop waits at a time, and `listen` may be under way in another thread;
+    `ring` is safe from everywhere.
     """
 
     def __init__(self) -> None:
@@ -26,51 +45,74 @@ class Bell:
         # The descriptor of a selector is readable when one of those in it is.
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._own, selectors.EVENT_READ)
-        self._channels: dict[Server, Channel] = {}
-        self._names: dict[Server, set[bytes]] = {}
+        self._lines: dict[Server, _Line] = {}
+        self._lock = RLock()
+        """Held by who reads what is in the selector, or changes it."""
 
     def listens(self, server: Server, name: bytes) -> bool:
         """Say whether a ring of `name` at `server` would be heard."""
-        return name in self._names.get(server, ())
+        line = self._lines.get(server)
+        return line is not None and name in line.names and self._is_alive(server, line)
+
+    def _is_alive(self, server: Server, line: _Line) -> bool:
+        """Say whether a server is there; after a silence it is asked.
+
+        A subscription says nothing of a network that was cut, or of a server that vanished.
+        """
+        now = time.monotonic()
+        if now < line.heard + QUIET:
+            return True
+        if self._hear(server):
+            self.ring()  # it is not known what that was
+        elif line.asked and now > line.asked + QUIET:
+            self._forget(server)
+        elif not line.asked:
+            line.asked = now
+            try:
+                line.channel.send(_PING, QUIET)
+            except (OSError, LayerUnavailable):
+                self._forget(server)
+        return server in self._lines
 
     def listen(self, server: Server, name: bytes) -> None:
         """Hear what is published as `name` at `server`. Raises `LayerUnavailable`."""
-        channel = self._channels.get(server)
-        fresh = channel is None
-        if channel is None:
-            channel = Channel(server.connect())
+        line = self._lines.get(server)
+        if line is None:
+            line = _Line(Channel(server.connect()))
+        else:
+            with self._lock:  # nobody else may take the reply
+                self._selector.unregister(line.channel.socket)
         try:
-            channel.send(b"*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n" % (len(name), name), 5.0)
-            while True:
-                reply = channel.reply()
-                if reply is False:
-                    channel.wait(server.timeout)
-                elif isinstance(reply, Exception) or reply[0] == b"subscribe":
-                    break
-                else:
-                    self.ring()
+            self._subscribe(line.channel, name, server.timeout)
         except (OSError, LayerUnavailable) as error:
-            self._forget(server)
-            channel.close()
-            if isinstance(error, LayerUnavailable):
-                raise
+            self._lines.pop(server, None)
+            line.channel.close()
             raise LinkBroken(f"{server.name}: {error}") from error
-        if isinstance(reply, Exception):
-            self._forget(server)
-            channel.close()
-            raise LayerUnavailable(f"{server.name}: {reply}")
-        if fresh:
-            self._channels[server] = channel
-            self._selector.register(channel.socket, selectors.EVENT_READ, server)
-        self._names.setdefault(server, set()).add(name)
+        line.names.add(name)
+        line.heard = time.monotonic()
+        with self._lock:
+            self._lines[server] = line
+            self._selector.register(line.channel.socket, selectors.EVENT_READ, server)
+
+    def _subscribe(self, channel: Channel, name: bytes, timeout: float) -> None:
+        channel.send(b"*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n" % (len(name), name), timeout)
+        is_subscribed = False
+        # What comes along with the answer is seen by no selector.
+        while (reply := channel.reply()) is not False or not is_subscribed:
+            if reply is False:
+                channel.wait(timeout)
+            elif isinstance(reply, Exception):
+                raise LayerUnavailable(str(reply))
+            elif reply[0] == b"subscribe":
+                is_subscribed = True
+            else:
+                self.ring()
 
     def _forget(self, server: Server) -> None:
-        self._names.pop(server, None)
-        channel = self._channels.pop(server, None)
-        if channel is not None:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(channel.socket)
-            channel.close()
+        with self._lock:
+            line = self._lines.pop(server)
+            self._selector.unregister(line.channel.socket)
+            line.channel.close()
 
     def ring(self) -> None:
         """Wake whoever waits. Safe from other threads and from signal handlers."""
@@ -83,20 +125,33 @@ class Bell:
 
     def drain(self) -> None:
         """Forget the rings so far. A connection that has ended counts as one."""
-        for key, _ in self._selector.select(0):
-            if key.data is None:
+        with self._lock:
+            for key, _ in self._selector.select(0):
+                if key.data is not None:
+                    self._hear(key.data)
+                    continue
                 with suppress(BlockingIOError):
                     self._own.recv(_ENOUGH)
-                continue
-            channel = self._channels[key.data]
+
+    def _hear(self, server: Server) -> bool:
+        """Take what has come from a server, or take note that its connection has ended.
+
+        Returns whether there was anything.
+        """
+        with self._lock:
+            line = self._lines[server]
+            found = False
             try:
-                while channel.socket.recv(_ENOUGH):
-                    pass
+                while line.channel.socket.recv(_ENOUGH):
+                    found = True
             except BLOCKED:
-                continue
+                if found:
+                    line.heard, line.asked = time.monotonic(), 0.0
+                return found
             except OSError:
                 pass
-            self._forget(key.data)
+            self._forget(server)
+            return True
 
     def wait(self, timeout: float) -> bool:
         """Block until it rings or `timeout` seconds have passed."""
@@ -122,7 +177,7 @@ class Bell:
 
     def close(self) -> None:
         """Close everything."""
-        for server in list(self._channels):
+        for server in list(self._lines):
             self._forget(server)
         self._selector.close()
         self._own.close()

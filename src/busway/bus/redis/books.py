@@ -13,7 +13,7 @@ from busway.bus import names, records
 from busway.bus.bundles import decode_bundle
 from busway.bus.codec import Kind
 from busway.bus.errors import ChannelFull, InvalidArgument, LayerUnavailable
-from busway.bus.operations import Delivery, GroupAdd, Operation, Refusal, Send
+from busway.bus.operations import Delivery, GroupAdd, Operation, Refusal, Return, Send
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.held import Held
@@ -55,7 +55,11 @@ class Books:
         self.forged: list[Delivery] = []
         """What was not genuine, and is to be dropped."""
         self.joined: list[str] = []
-        """See `Outcome.joined`, of the exchange under way."""
+        """See `Outcome.joined`: those that nobody was told of yet."""
+        self.given_up: list[Delivery] = []
+        """What was not begun, for its shard did not say that it is still held: it goes back."""
+        self.life = 0
+        """In which life of its process the receiver took something last."""
         self.reach = 1
         """Messages that a mark takes along."""
         self.turn = 0
@@ -92,14 +96,25 @@ class Books:
                 sources.setdefault(number, []).append(name)
         self.sources = sources
 
-    def check_returned(self, returned: Sequence[Delivery]) -> None:
-        for delivery in returned:
-            if self.held.find(delivery) is None:
+    def returned(self, operations: Sequence[Operation]) -> list[Delivery]:
+        """Return what is to go back. Raises `InvalidArgument`."""
+        self.given_up = [each for each in self.given_up if self.held.find(each)]
+        found = list(self.given_up)
+        for operation in operations:
+            if not isinstance(operation, Return):
+                continue
+            delivery = operation.delivery
+            if self.held.find(delivery) is not None:
+                found.append(delivery)
+            elif (shard := self.held.lost.pop(delivery.place, None)) is not None:
+                self._count_lost(self.seats[shard], 1)
+            else:
                 raise InvalidArgument(
                     "the delivery to return",
                     delivery.channel,
                     "one that this receiver holds: not done, and not returned before",
                 )
+        return found
 
     def measure(self, done: int) -> None:
         """See how quick the consumer of this receiver is, and so how far marks reach."""
@@ -121,11 +136,7 @@ class Books:
 
     def call(self, seat: Seat, asked: Asked, batch: packing.Batch | None) -> Call:
         held = self.held
-        epoch = self._layer.epoch(seat.shard)
-        if seat.epoch != epoch:
-            if seat.epoch:
-                self._start_again(seat)
-            seat.epoch = epoch
+        self._note_epoch(seat)
         seat.number += 1
         request = wire.Request(self.name, seat.number)
         if seat.life != self._layer.life and asked.limit:
@@ -152,7 +163,7 @@ class Books:
             self.turn += asked.limit > 0
             request.turn = self.turn
         arguments = batch.arguments() if batch is not None else ()
-        return Call(seat, asked, batch, request, arguments)
+        return Call(seat, asked, batch, request, arguments, self._layer.life)
 
     def _let_go(self, request: wire.Request, asked: Asked, shard: int) -> None:
         """Say in a request which messages leave these hands."""
@@ -171,28 +182,38 @@ class Books:
                 for number in (bundle.first, delivery.place - bundle.first + 1)
             ]
 
-    def _start_again(self, seat: Seat) -> None:
-        """Take note that a shard has lost its data."""
+    def _note_epoch(self, seat: Seat) -> bool:
+        """Take note if a shard has lost its data: it knows nothing of this receiver."""
+        before, seat.epoch = seat.epoch, self._layer.epoch(seat.shard)
+        if before in (seat.epoch, b""):
+            return False
         seat.life = seat.marked = 0
         seat.subscription = ""
-        lost = self.held.lose(seat.shard.number)
-        if lost:
-            with suppress(LayerUnavailable):
-                key = seat.shard.key + b"past"
-                seat.link.post(b"HINCRBY", key, b"dropped:server restarted", lost)
+        self.held.lose(seat.shard.number)
+        return True
+
+    def _count_lost(self, seat: Seat, number: int) -> None:
+        """Count messages that were to go back to a shard that has lost its data."""
+        with suppress(LayerUnavailable):
+            key = seat.shard.key + b"past"
+            seat.link.post(b"HINCRBY", key, b"dropped:server restarted", number)
 
     def settle(
         self, call: Call, asked: Asked, reply: Sequence[Any], *, was_refused: bool
     ) -> list[Delivery]:
         """Take note of what a shard did; returns what it gave."""
-        seat, request, life = call.seat, call.request, self._layer.life
+        seat, request = call.seat, call.request
+        # The reply may be that of a server that has only now begun.
+        if self._note_epoch(seat) and asked.returned:
+            self._count_lost(seat, len(asked.returned))
+        self._layer.see(seat.shard, float(reply[4]), reply[3])
         if request.process:
-            seat.life = life
+            seat.life = call.life
         if asked.done or asked.returned:
             gone = asked.returned if was_refused else chain(asked.done, asked.returned)
             self.held.remove(self.held.touch(gone))
         self.void = 0
-        deliveries = self._deliver(seat, reply[0], request) if reply[0] else []
+        deliveries = self._deliver(call, reply[0]) if reply[0] else []
         if reply[0] and (not request.hold or self._passing):
             self.loose[seat.shard.number] = reply[0]
         if asked.limit:
@@ -204,11 +225,11 @@ class Books:
             seat.channels = request.channels
         return deliveries
 
-    def _deliver(
-        self, seat: Seat, bundles: Sequence[bytes], request: wire.Request
-    ) -> list[Delivery]:
+    def _deliver(self, call: Call, bundles: Sequence[bytes]) -> list[Delivery]:
         deliveries: list[Delivery] = []
+        seat, request = call.seat, call.request
         held, seal = self.held, self._layer.seal
+        self.life = call.life
         place = request.place
         for bundle in bundles:
             found = decode_bundle(bundle)

@@ -13,6 +13,9 @@ from busway.bus.redis.servers import Server
 _PAUSE = 0.05
 """Seconds between two looks."""
 
+_PATIENCE = 1.0
+"""Seconds that a node may take to say who has what: then another one is asked."""
+
 
 class Cluster:
     """The map of a cluster. Thread-safe."""
@@ -67,11 +70,11 @@ class Cluster:
 
 
 def _ask(server: Server) -> Sequence[Any]:
-    channel = Channel(server.connect())
+    channel = Channel(server.connect(_PATIENCE))
     try:
-        channel.send(b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n", server.timeout)
+        channel.send(b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n", _PATIENCE)
         while (reply := channel.reply()) is False:
-            channel.wait(server.timeout)
+            channel.wait(_PATIENCE)
     except OSError as error:
         raise LayerUnavailable(f"{server.name}: {error}") from error
     finally:

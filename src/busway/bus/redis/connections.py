@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Event
 from typing import Any, cast
 
 import hiredis
@@ -17,6 +18,9 @@ from busway.bus.redis.scripts import Script
 from busway.bus.redis.servers import Server
 
 _CHUNK = 64 * 1024
+
+_CLAIM_WITHIN = 1.0
+"""Seconds that a thread waits for an event loop to end watching."""
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -38,6 +42,12 @@ class Channel:
         self._readable.register(self.socket, select.POLLIN)
         self._writable = select.poll()
         self._writable.register(self.socket, select.POLLOUT)
+        self._has_ended = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Which watches the socket: beginning and ending to do so costs more than a wait."""
+        self._waiting: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def send(self, data: bytes, timeout: float) -> None:
         """Send a command; blocks when the server does not read."""
@@ -53,6 +63,8 @@ class Channel:
         """Return the next reply; False: it has not come yet."""
         found = self._reader.gets()
         while found is False:
+            if self._has_ended:
+                raise LinkBroken("the server closed the connection")
             try:
                 data = self.socket.recv(_CHUNK)
             except BLOCKED:
@@ -69,28 +81,96 @@ class Channel:
             raise LinkBroken(f"the server did not answer for {timeout:g} seconds")
 
     async def async_wait(self, timeout: float) -> None:
-        """Do a `wait` on the running event loop."""
+        """Do a `wait` on the running event loop, which watches the socket from then on."""
         loop = asyncio.get_running_loop()
-        readable = loop.create_future()
-        loop.add_reader(self.socket, _settle, readable)
+        if self._loop is not loop:
+            self.claim()
+            self._loop = loop
+            loop.add_reader(self.socket, self._came)
+        self._waiting = loop.create_future()
+        self._deadline = loop.time() + timeout
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadline, self._expire, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                await readable
-        except TimeoutError:
-            raise LinkBroken(f"the server did not answer for {timeout:g} seconds") from None
+            await self._waiting
         finally:
+            self._waiting = None
+
+    def _came(self) -> None:
+        if self._waiting is None:
+            # Answers that nobody waits for must not keep the loop awake.
+            self._collect()
+        elif not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _collect(self) -> None:
+        try:
+            data = self.socket.recv(_CHUNK)
+        except BLOCKED:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._reader.feed(data)
+        else:
+            self._has_ended = True
+            self._stop_watching()
+
+    def _expire(self, timeout: float) -> None:
+        self._timer = None
+        if self._loop is None or self._waiting is None or self._waiting.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._expire, timeout)
+        else:
+            text = f"the server did not answer for {timeout:g} seconds"
+            self._waiting.set_exception(LinkBroken(text))
+
+    def claim(self) -> None:
+        """Be the only reader: a loop in another thread that watches the socket ends that."""
+        loop = self._loop
+        if loop is None or loop is _running_loop():
+            return
+        if not loop.is_running():
+            self._stop_watching()
+            return
+        ended = Event()
+
+        def end() -> None:
+            self._stop_watching()
+            ended.set()
+
+        loop.call_soon_threadsafe(end)
+        ended.wait(_CLAIM_WITHIN)
+
+    def _stop_watching(self) -> None:
+        loop, self._loop = self._loop, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if loop is not None and not loop.is_closed():
             loop.remove_reader(self.socket)
 
     def close(self) -> None:
         """Close the connection."""
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not _running_loop():
+            loop.call_soon_threadsafe(self._close)  # what is the loop's is not for other threads
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._stop_watching()
         with suppress(OSError):
             self.socket.close()
         self._connection._sock = None  # noqa: SLF001
 
 
-def _settle(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Link:
@@ -99,10 +179,21 @@ class Link:
     Not thread-safe.
     """
 
-    def __init__(self, server: Server, greet: Callable[["Link"], None] | None = None) -> None:
-        """Connect to `server`; `greet` is called with each new connection."""
+    def __init__(
+        self,
+        server: Server,
+        greet: Callable[["Link"], None] | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """Connect to `server`; `greet` is called with each new connection.
+
+        `patience` is how long the server may take for anything: seconds, None for its timeout.
+        """
         self._server = server
         self._greet = greet
+        self._patience = patience
+        self.timeout = server.timeout if patience is None else patience
+        """Seconds that a reply may take."""
         self._channel: Channel | None = None
         self._unread = 0
         """Replies to come that nobody waits for."""
@@ -115,7 +206,7 @@ class Link:
     def connect(self) -> None:
         """Make the connection, unless there is one. Raises `LayerUnavailable`."""
         if self._channel is None:
-            self._channel = Channel(self._server.connect())
+            self._channel = Channel(self._server.connect(self._patience))
             self._unread = 0
             if self._greet is not None:
                 try:
@@ -126,11 +217,6 @@ class Link:
                 except BaseException:
                     self.close()
                     raise
-
-    async def aconnect(self) -> None:
-        """Do a `connect` from async code."""
-        if self._channel is None:
-            await asyncio.shield(asyncio.to_thread(self.connect))
 
     def run(self, script: Script, key: bytes, *arguments: bytes) -> Any:
         """Run a script and return its reply.
@@ -166,7 +252,7 @@ class Link:
     def _send(self, command: tuple[Any, ...]) -> None:
         channel = self._open()
         try:
-            channel.send(hiredis.pack_command(command), self._server.timeout)
+            channel.send(hiredis.pack_command(command), self.timeout)
         except OSError as error:
             self._fail(error)
         except LinkBroken:
@@ -176,11 +262,12 @@ class Link:
     def receive(self) -> Any:
         """Return the reply to what was sent."""
         channel = self._open()
+        channel.claim()
         try:
             while True:
                 found = channel.reply()
                 if found is False:
-                    channel.wait(self._server.timeout)
+                    channel.wait(self.timeout)
                 elif self._unread:
                     self._unread -= 1
                 else:
@@ -190,9 +277,7 @@ class Link:
         except LinkBroken:
             self.close()
             raise
-        if isinstance(found, ServerError):
-            raise found
-        return found
+        return self._judge(found)
 
     async def areceive(self) -> Any:
         """Do a `receive` from async code. When cancelled, the reply is still to be received."""
@@ -201,7 +286,7 @@ class Link:
             while True:
                 found = channel.reply()
                 if found is False:
-                    await channel.async_wait(self._server.timeout)
+                    await channel.async_wait(self.timeout)
                 elif self._unread:
                     self._unread -= 1
                 else:
@@ -211,9 +296,14 @@ class Link:
         except LinkBroken:
             self.close()
             raise
-        if isinstance(found, ServerError):
-            raise found
-        return found
+        return self._judge(found)
+
+    def _judge(self, reply: Any) -> Any:
+        if isinstance(reply, ServerError):
+            if str(reply).startswith("READONLY"):
+                self.close()  # another server may be the master now
+            raise reply
+        return reply
 
     def _open(self) -> Channel:
         if self._channel is None:

@@ -33,8 +33,12 @@ class Exchanges:
         self._books = books
         self.doubt: Sequence[Call] = ()
         """Calls whose replies were lost, with the connections and all attempts to ask again."""
+        self._applied: list[Operation] = []
+        """What the exchange under way, or the last one if it failed, has applied so far."""
+        self._taken: list[Delivery] = []
+        """What it has taken so far."""
         self._spare: list[Delivery] = []
-        """What calls in doubt turned out to have taken."""
+        """What exchanges have taken that failed afterwards."""
 
     def steps(
         self,
@@ -47,12 +51,32 @@ class Exchanges:
         hold: bool,
     ) -> Steps:
         """Return the steps of an exchange: see `Receiver.exchange`."""
-        joined: list[str] = []
-        self._books.joined = joined
+        kept: Sequence[int] | None = None
+        if self.doubt or self._applied or self._taken:
+            kept = yield from self._resume(operations)
+            operations = [operations[index] for index in kept]
         outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
         if self._books.forged:
+            self._remember(operations, outcome.refused, outcome.deliveries)
             yield from self._discard()
-        return outcome._replace(joined=joined)
+        if self._applied or self._taken:
+            self._applied, self._taken = [], []
+        joined, self._books.joined = self._books.joined, []
+        refused = outcome.refused
+        if kept is not None:
+            refused = [Refusal(kept[each.index], each.operation, each.error) for each in refused]
+        return Outcome(outcome.deliveries, refused, joined)
+
+    def _remember(
+        self,
+        operations: Sequence[Operation],
+        refused: Sequence[Refusal],
+        taken: Sequence[Delivery] = (),
+    ) -> None:
+        """Take note of what is done, before a further step that may fail."""
+        left_out = {id(each.operation) for each in refused}
+        self._applied += [each for each in operations if id(each) not in left_out]
+        self._taken += taken
 
     def _all(
         self,
@@ -65,18 +89,14 @@ class Exchanges:
         hold: bool,
     ) -> Steps:
         layer = self._layer
-        if self.doubt:
-            return (
-                yield from self._resume(operations, done, channels, limit, wake_below, hold=hold)
-            )
         if self._books.loose:
             self._books.loose = {}
         returned: list[Delivery] = []
         batches: Sequence[packing.Batch | None] = ()
         if operations:
             batches = layer.pack(operations)
-            returned = [o.delivery for o in operations if isinstance(o, Return)]
-            self._books.check_returned(returned)
+        if operations or self._books.given_up:
+            returned = self._books.returned(operations)
         if not channels:
             limit = 0
         else:
@@ -97,46 +117,40 @@ class Exchanges:
         return (yield from self._single(seats[0], asked, batch))
 
     def _resume(
-        self,
-        operations: Sequence[Operation],
-        done: Sequence[Delivery],
-        channels: Sequence[str],
-        limit: int,
-        wake_below: int,
-        *,
-        hold: bool,
-    ) -> Steps:
-        """Find out what became of the last exchange, then do this one.
+        self, operations: Sequence[Operation]
+    ) -> Generator[Sequence[Call], Sequence[Any], list[int]]:
+        """Find out what became of an exchange that failed; returns the places of what is left.
 
-        What was not done is done by that. An operation that is given again, the same object, was
-        not lost and is not done twice.
+        An operation that is given again, the same object, was not lost and is not done twice. What
+        was taken is handed over by the next exchange that wants something.
         """
-        calls, self.doubt = self.doubt, ()
-        for call in calls:
-            call.request.again = True
-        replies = yield calls
-        applied = {id(each) for call in calls for each in call.asked.operations}
-        for call, reply in zip(calls, replies, strict=True):
-            refused = self._books.refusals(call.asked, call.batch, reply)
-            applied -= {id(each.operation) for each in refused}
-            if not isinstance(reply, ServerError):
-                self._spare += self._books.settle(
-                    call, call.asked, reply, was_refused=bool(refused)
-                )
-        kept = [
-            (index, operation)
-            for index, operation in enumerate(operations)
-            if id(operation) not in applied
-            and not (
-                isinstance(operation, Return) and not self._books.held.find(operation.delivery)
-            )
+        if self.doubt:
+            calls = self.doubt
+            for call in calls:
+                call.request.again = True
+            replies = yield calls
+            error = None
+            for call, reply in zip(calls, replies, strict=True):
+                try:
+                    refused = self._books.refusals(call.asked, call.batch, reply)
+                except LayerUnavailable as failure:
+                    error = failure
+                    continue
+                if not isinstance(reply, ServerError):
+                    sent = _in_batch(call.batch, call.asked.operations)
+                    taken = self._books.settle(call, call.asked, reply, was_refused=bool(refused))
+                    self._remember(sent, refused, taken)
+            if error is not None:
+                raise error
+        self._spare += self._taken
+        self._taken = []
+        applied = set(map(id, self._applied))
+        return [
+            index
+            for index, each in enumerate(operations)
+            if id(each) not in applied
+            and not (isinstance(each, Return) and not self._books.held.find(each.delivery))
         ]
-        left = [operation for _, operation in kept]
-        outcome = yield from self._all(left, done, channels, limit, wake_below, hold=hold)
-        again = [
-            Refusal(kept[each.index][0], each.operation, each.error) for each in outcome.refused
-        ]
-        return Outcome(outcome.deliveries, again)
 
     def _with_spare(
         self,
@@ -146,8 +160,8 @@ class Exchanges:
         limit: int,
     ) -> Steps:
         """Do an exchange that takes what a call in doubt had taken."""
-        spare, self._spare = self._spare[:limit], self._spare[limit:]
         outcome = yield from self._all(operations, done, channels, 0, 0, hold=True)
+        spare, self._spare = self._spare[:limit], self._spare[limit:]
         return Outcome(spare, outcome.refused)
 
     def _discard(self) -> Generator[Sequence[Call], Sequence[Any], None]:
@@ -191,13 +205,25 @@ class Exchanges:
                 calls.append((part, batch, self._books.call(seat, part, batch)))
         if calls:
             replies = yield [call for *_, call in calls]
+            full = []
+            error = None
             for (part, batch, call), reply in zip(calls, replies, strict=True):
-                refused += self._books.refusals(part, batch, reply)
+                try:
+                    found = self._books.refusals(part, batch, reply)
+                except LayerUnavailable as failure:
+                    error = failure
+                    continue
+                refused += found
+                self._remember(_in_batch(batch, part.operations), found)
                 if isinstance(reply, ServerError):
-                    yield from self._do_on_full(call.seat, part)
+                    full.append((call.seat, part))
                 else:
                     self._books.settle(call, part, reply, was_refused=False)
+            if error is not None:
+                raise error
             refused.sort(key=lambda refusal: refusal.index)
+            for seat, part in full:
+                yield from self._do_on_full(seat, part)
         if refused:
             asked = asked._replace(done=())
         deliveries = yield from self._take_all(asked._replace(operations=(), returned=()))
@@ -281,11 +307,16 @@ class Exchanges:
             return {}
         replies = yield calls
         found = {}
+        error: ServerError | None = None
         for (seat, part), call, reply in zip(parts, calls, replies, strict=True):
             if isinstance(reply, ServerError):
-                raise LayerUnavailable(explain(reply))
+                error = reply
+                continue
             deliveries = self._books.settle(call, part, reply, was_refused=False)
+            self._taken += deliveries
             found[seat.shard.number] = (deliveries, len(deliveries) + self._books.void)
+        if error is not None:
+            raise LayerUnavailable(explain(error))
         return found
 
     def _single(self, seat: Seat, asked: Asked, batch: packing.Batch | None) -> Steps:
@@ -299,11 +330,19 @@ class Exchanges:
         left = asked.limit - len(deliveries)
         if reply[0] and left and self._books.void:
             # Group messages to nobody took the place of messages that may still wait.
+            self._remember(asked.operations, refused, deliveries)
             more = yield from self._single(
                 seat, asked._replace(operations=(), returned=(), done=(), limit=left), None
             )
             deliveries += more.deliveries
         return Outcome(deliveries, refused)
+
+
+def _in_batch(batch: packing.Batch | None, operations: Sequence[Operation]) -> list[Operation]:
+    """Return the operations that are in a batch, and so go to its shard."""
+    if batch is None:
+        return []
+    return [operations[index] for places in batch.places for index in places]
 
 
 def _shares(limit: int, seats: Sequence[Seat], turn: int) -> dict[int, int]:

@@ -1,13 +1,14 @@
 """How a process shows that it is alive, and sees to what others that died have left."""
 
-import logging
+import random
 import threading
 from collections.abc import Callable
 
-logger = logging.getLogger("busway.bus")
-
 INTERVAL = 2.0
 """Seconds between two beats."""
+
+AGAIN = 0.5
+"""Seconds within which one that failed is tried again: at random, so that not all come at once."""
 
 ALIVE = 6.0
 """Seconds for which a process counts as alive after a beat."""
@@ -16,8 +17,8 @@ ALIVE = 6.0
 class Heartbeat:
     """A thread that calls `beat` every `INTERVAL` seconds until it is stopped."""
 
-    def __init__(self, beat: Callable[[], None]) -> None:
-        """Call `beat`, which raises nothing; it begins with `start`."""
+    def __init__(self, beat: Callable[[], bool]) -> None:
+        """Call `beat`, which raises nothing, and returns whether it was heard."""
         self._beat = beat
         self._woken = threading.Event()
         self._is_stopped = False
@@ -41,8 +42,9 @@ class Heartbeat:
             self._thread.join()
 
     def _run(self) -> None:
+        pause = INTERVAL
         while not self._is_stopped:
-            self._woken.wait(INTERVAL)
+            self._woken.wait(pause)
             self._woken.clear()
             if not self._is_stopped:
-                self._beat()
+                pause = INTERVAL if self._beat() else random.uniform(0, AGAIN)  # noqa: S311

@@ -39,6 +39,8 @@ class Held:
         """The place of the next message that is taken."""
         self.counts: dict[int, int] = {}
         """How many messages are held of each shard."""
+        self.lost: dict[int, int] = {}
+        """Places of what was last lost with a shard, and its number."""
         self._bundles: dict[int, Bundle] = {}
 
     def take(self, shard: int, first: int, count: int) -> None:
@@ -90,15 +92,10 @@ class Held:
                 bundle.gone.add(place)
                 self.counts[bundle.shard] -= 1
 
-    def lose(self, shard: int) -> int:
-        """Forget what was taken off a shard, which lost its data; returns how many messages."""
+    def lose(self, shard: int) -> None:
+        """Forget what was taken off a shard: that has lost its data, or given it to others."""
         lost = [place for place, bundle in self._bundles.items() if bundle.shard == shard]
         for place in lost:
             del self._bundles[place]
+        self.lost = dict.fromkeys(lost, shard)
         self.counts.pop(shard, None)
-        return len(lost)
-
-    def clear(self) -> None:
-        """Hold nothing any more: it was lost, or given to others."""
-        self._bundles.clear()
-        self.counts.clear()

@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from threading import Lock
 from typing import Any
@@ -20,7 +21,7 @@ from busway.bus.plans import Plans
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.connections import Link
-from busway.bus.redis.heartbeat import ALIVE, Heartbeat
+from busway.bus.redis.heartbeat import ALIVE, INTERVAL, Heartbeat
 from busway.bus.redis.links import Links
 from busway.bus.redis.receiver import RedisReceiver
 from busway.bus.redis.scripts import script
@@ -35,6 +36,7 @@ logger = logging.getLogger("busway.bus")
 DEFAULT_URL = "redis://localhost:6379/0"
 
 _MEMBERS_AT_ONCE = 500
+_NEVER = (0.0, 0)
 
 _SAME_CLOCK = 0.001
 """Seconds that clocks may differ and count as one."""
@@ -88,8 +90,11 @@ class RedisChannelLayer(ChannelLayer):
         self._offset = 0.0
         """Seconds that the servers' clock is ahead of ours."""
         self._is_new = False
-        """Whether a server has lost its data, and the members of groups are to be added again."""
+        """Whether a server has lost its data, or thought this process dead: the members of groups
+        are to be added again."""
         self._epochs: dict[bytes, bytes] = {}
+        self._seen: dict[bytes, tuple[float, int]] = {}
+        """When a shard was last seen, by its clock, and how many messages waited there."""
         self._numbers = count()
         self._begin()
         _layers.add(self)
@@ -115,13 +120,16 @@ class RedisChannelLayer(ChannelLayer):
     def _begin(self) -> None:
         """Make what belongs to this process alone."""
         self._lock = Lock()
+        self._epoch_lock = Lock()
         self._links = Links(self.link)
         self.life = 1
         """Counts how often this process was thought dead, and came back."""
         self._alive_until = 0.0
         """Until when nobody thinks it dead, by `time.monotonic`; 0: nobody knows it yet."""
+        self._heard_by: set[bytes] = set()
+        """Shards that have got a heartbeat of this process."""
         self._heart = Heartbeat(self._beat)
-        self._heart_links = Links(self.link)
+        self._heart_links = Links(partial(self.link, patience=INTERVAL))
 
     @property
     def is_closed(self) -> bool:
@@ -133,6 +141,11 @@ class RedisChannelLayer(ChannelLayer):
     def epoch(self, shard: Shard) -> bytes:
         """Return the mark of a shard's data; empty while it is not known."""
         return self._epochs.get(shard.key, b"")
+
+    def see(self, shard: Shard, now: float, waiting: int) -> None:
+        """Take note of how many messages wait on a shard now, by its clock: should it lose them."""
+        if now > self._seen.get(shard.key, _NEVER)[0]:
+            self._seen[shard.key] = now, waiting
 
     def now(self) -> float:
         """Return the time by the servers' clock: seconds since the epoch."""
@@ -146,9 +159,9 @@ class RedisChannelLayer(ChannelLayer):
         """Return the number of the shard that has the messages of an address and lane."""
         return shard_of(address, lane, len(self.parts))
 
-    def link(self, server: Server) -> Link:
-        """Return a new connection to a server."""
-        return Link(server, lambda link: self._greet(link, server))
+    def link(self, server: Server, patience: float | None = None) -> Link:
+        """Return a new connection to a server, which may take `patience` seconds for anything."""
+        return Link(server, lambda link: self._greet(link, server), patience)
 
     def live(self) -> None:
         """See to it that others know this process to be alive."""
@@ -168,39 +181,54 @@ class RedisChannelLayer(ChannelLayer):
     def _get_to_know(self, link: Link, shard: Shard) -> None:
         before = time.time()
         mark = names.random_part().encode()
-        epoch, seconds, micros = link.run(script("hello"), shard.key, mark)
+        known = self.epoch(shard)
+        seen, waiting = self._seen.get(shard.key, _NEVER)
+        view = known, f"{seen:.6f}".encode(), str(waiting).encode()
+        epoch, seconds, micros = link.run(script("hello"), shard.key, mark, *view)
         after = time.time()
         offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
         self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
-        known = self._epochs.setdefault(shard.key, epoch)
-        if known != epoch:
+        with self._epoch_lock:
+            is_lost = self._epochs.get(shard.key, epoch) != epoch
             self._epochs[shard.key] = epoch
+        if is_lost:
+            self._seen.pop(shard.key, None)
             self._is_new = True
             self._heart.hurry()
             logger.warning(
-                "%s has lost its data; messages that waited there are gone, group members of "
-                "this process are added again",
+                "%s has lost its data: %d messages waited there when this process last looked; "
+                "group members of this process are added again",
                 shard.server.name,
+                waiting,
             )
 
-    def _beat(self) -> None:
-        """Tell every shard that this process is alive."""
+    def _beat(self) -> bool:
+        """Tell every shard that this process is alive; returns whether all have heard it."""
         start = time.monotonic()
         arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
-        lived = True
+        is_heard, was_buried = True, False
         for shard in self.parts:
+            # One that does not answer is no reason to be thought dead by the others.
             try:
-                _, lives = self._heart_links.run(script("beat"), shard, *arguments)
+                link = self._heart_links.to(shard)
+                _, lives = link.run(script("beat"), shard.key, *arguments)
             except (BusError, ServerError) as error:
                 logger.debug("no heartbeat: %s", error)
-                return
-            lived = lived and bool(lives)
-        if not lived:
+                is_heard = False
+                with suppress(LayerUnavailable):
+                    shard.look_again()
+            else:
+                was_buried = was_buried or (not lives and shard.key in self._heard_by)
+                self._heard_by.add(shard.key)
+        if was_buried:
             self.life += 1  # receivers make themselves known again
-        if self._is_new:
-            self._is_new = False
-            self._add_members_again()
-        self._alive_until = start + ALIVE
+            self._is_new = True
+        if is_heard:
+            if self._is_new:
+                self._is_new = False
+                self._add_members_again()
+            self._alive_until = start + ALIVE
+        return is_heard
 
     def _add_members_again(self) -> None:
         """Restore the memberships of this process's channels, which a server has lost."""

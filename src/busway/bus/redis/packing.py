@@ -9,16 +9,15 @@ import msgspec
 
 from busway.bus import names
 from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
-from busway.bus.codec import Kind, encode_message
-from busway.bus.messages import Message, check_message, plain
+from busway.bus.codec import Envelope, Kind, encode, encode_message
+from busway.bus.messages import Message, check_message
 from busway.bus.operations import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
-from busway.bus.parcels import Parcel, message_parcel, notice
+from busway.bus.parcels import check_delay, lane_of, notice
 from busway.bus.plans import Plan, Plans
 from busway.bus.redis.wire import core_of, lane_field, turn_of
 from busway.bus.sealing import Seal
 
 _head = Struct(">BHdI").pack
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Run(msgspec.Struct, gc=False):
@@ -37,7 +36,7 @@ class Run(msgspec.Struct, gc=False):
         """Return the messages as a bundle: see `lua/common.lua`."""
         count = len(self.envelopes)
         self.segment[2] = count
-        table = _encode(self.table)
+        table = encode(self.table)
         return _head(0, count, self.expires, len(table)) + table + tie(self.envelopes)
 
 
@@ -69,32 +68,31 @@ class Batch(msgspec.Struct, gc=False):
         self.places.append([index])
         self.parts += parts
 
-    def send(self, parcel: Parcel, index: int) -> None:
-        """Add a message."""
-        envelope, data, address = parcel.envelope, parcel.data, parcel.plan.address
-        lane = lane_field(envelope.lane) if envelope.lane else ""
-        if lane:
+    def send(self, plan: Plan, envelope: Envelope, data: bytes, index: int) -> None:
+        """Add a message, whose encoded envelope is `data`."""
+        size = len(data)
+        turn = ""
+        if envelope.lane:
+            lane, id_ = lane_field(envelope.lane), f"{envelope.id:016x}"
+            turn = id_ + lane
             if lane in self.lanes:
                 # It comes behind: what is in another channel may be before it, too.
                 self.runs.clear()
                 self.lanes.clear()
             self.lanes.add(lane)
-        run = self.runs.get(address)
+        run = self.runs.get(plan.address)
         if run is None or len(run.indexes) == MAX_COUNT or run.size > MAX_SIZE:
-            run = self.runs[address] = Run([0, self.rule(parcel.plan), 0, []], [], [], [], 0.0)
-            run.expires = envelope.expires
-            self.segments.append(run.segment)
+            segment = [0, self.rule(plan), 0, []]
+            run = self.runs[plan.address] = Run(segment, [], [], [], envelope.expires)
+            self.segments.append(segment)
             self.places.append(run.indexes)
             self.parts.append(run)
         run.indexes.append(index)
         run.envelopes.append(data)
-        run.size += len(data)
-        if lane:
-            id_ = f"{envelope.id:016x}"
-            run.table += (len(data), id_ + lane)
+        run.size += size
+        run.table += (size, turn)
+        if turn:
             run.segment[3] += (lane, id_)
-        else:
-            run.table += (len(data), "")
 
     def rule(self, plan: Plan) -> int:
         """Return where in `rules` the rules of a channel are."""
@@ -146,12 +144,13 @@ class Packer:
         Raises `UsageError` for names and messages that are wrong.
         """
         batches: list[Batch | None] = [None] * shards
-        plans, new_id = self._plans, self._new_id
+        plans, new_id, kind = self._plans, self._new_id, Kind.MESSAGE
         for index, operation in enumerate(operations):
             if not isinstance(operation, Send):
                 self._pack_other(batches, index, operation, now, shard_of)
                 continue
-            channel, message = operation.channel, operation.message
+            channel = operation.channel
+            message: Any = operation.message
             try:
                 plan = plans[channel]
             except TypeError:  # not even something that could be a key
@@ -159,32 +158,37 @@ class Packer:
                 raise
             if not operation.checked:
                 check_message(message)
-            parcel = message_parcel(plan, channel, message, new_id(), now, operation.delay)
-            self._close(parcel)
-            lane = parcel.envelope.lane
+            delay = operation.delay
+            check_delay(delay)
+            lane = "" if plan.ordering is None else lane_of(plan, message)
+            expires = now + delay + plan.expiry
+            envelope = Envelope(expires, kind, new_id(), channel, now, message, lane)
+            data = self._close(envelope)
             batch = _batch(batches, shard_of(plan.address, lane) if shards > 1 else 0)
-            if parcel.due:
-                id_ = parcel.envelope.id
-                rule, turn = batch.rule(plan), turn_of(id_, lane)
-                batch.add([4, rule, turn, parcel.due, f"{id_:016x}"], index, parcel.data)
+            if delay:
+                rule, turn = batch.rule(plan), turn_of(envelope.id, lane)
+                batch.add([4, rule, turn, now + delay, f"{envelope.id:016x}"], index, data)
             else:
-                batch.send(parcel, index)
+                batch.send(plan, envelope, data, index)
         return batches
 
-    def _close(self, parcel: Parcel) -> None:
-        """Encode a parcel, and encrypt it if need be. Raises what `encode_message` does."""
-        envelope, limit = parcel.envelope, self._limit
+    def _close(self, envelope: Envelope) -> bytes:
+        """Return an envelope encoded, its message encrypted if need be.
+
+        Raises what `encode_message` does.
+        """
+        limit = self._limit
         if self._seal is not None:
             envelope.message = self._seal.close(envelope.message, envelope.channel, limit)
-            return
+            return encode(envelope)
         try:
-            fits = len(parcel.data) <= limit
-        except (UnicodeEncodeError, TypeError):
+            data = encode(envelope)
+        except UnicodeEncodeError:
             encode_message(envelope.message, envelope.channel, limit)
-            envelope.message = plain(envelope.message)
-        else:
-            if not fits:
-                encode_message(envelope.message, envelope.channel, limit)
+            raise
+        if len(data) > limit:
+            encode_message(envelope.message, envelope.channel, limit)
+        return data
 
     def _pack_other(
         self,

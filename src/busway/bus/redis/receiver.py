@@ -1,14 +1,11 @@
 """The reader of a Redis layer: connections to the shards, waiting, and the end."""
 
 import asyncio
-import random
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
+from busway.bus.codec import encode
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.layer import Receiver
 from busway.bus.operations import Delivery, Operation, Outcome, Return
@@ -18,7 +15,7 @@ from busway.bus.redis.books import Books
 from busway.bus.redis.complaints import ServerError, is_passing
 from busway.bus.redis.connections import LinkBroken
 from busway.bus.redis.exchanges import Exchanges, Steps
-from busway.bus.redis.links import PERSISTENCE, Links, persist
+from busway.bus.redis.links import Links, persist
 from busway.bus.redis.scripts import script
 from busway.bus.redis.seats import NOTHING, Call, Seat
 
@@ -136,7 +133,7 @@ class RedisReceiver(Receiver):
                 data, turns = wire.loose(raw)
                 if data:
                     request.segments = [[6, *turns]]
-                    self._run([Call(seat, NOTHING, None, request, data)])
+                    self._run([Call(seat, NOTHING, None, request, data, self._layer.life)])
 
     # -- calls ------------------------------------------------------------------------
 
@@ -153,13 +150,24 @@ class RedisReceiver(Receiver):
 
     def _ready(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            seat = call.seat
-            seat.link.connect()
-            if call.request.wake_below:
-                name = self._bell_name(seat)
-                if not self._bell.listens(seat.shard.server, name):
-                    # Before it is registered: nobody rings a bell that is not heard.
-                    self._bell.listen(seat.shard.server, name)
+            shard = call.seat.shard
+            server = shard.server
+            try:
+                self._connect(call)
+            except LayerUnavailable:
+                shard.look_again()
+                if shard.server is server:
+                    raise
+                self._connect(call)
+
+    def _connect(self, call: Call) -> None:
+        seat = call.seat
+        seat.link.connect()
+        if call.request.wake_below:
+            name = self._bell_name(seat)
+            if not self._bell.listens(seat.shard.server, name):
+                # Before it is registered: nobody rings a bell that is not heard.
+                self._bell.listen(seat.shard.server, name)
 
     def _bell_name(self, seat: Seat) -> bytes:
         return seat.shard.key + b"bell:" + self.name.encode()
@@ -232,9 +240,8 @@ class RedisReceiver(Receiver):
         place = delivery.place
         if place <= self._books.held.begun:
             return True
-        is_late = not self._layer.is_surely_alive()
+        is_late = self._books.life != self._layer.life or not self._layer.is_surely_alive()
         if is_late and not self._still_has(delivery):
-            self._books.held.clear()
             return False
         for seat in self._books.seats:
             if place > seat.marked and self._books.held.counts.get(seat.shard.number):
@@ -252,21 +259,31 @@ class RedisReceiver(Receiver):
         return await _in_thread(self.begin, delivery)
 
     def _still_has(self, delivery: Delivery) -> bool:
-        """Mark what is begun, if nobody has got it meanwhile. It blocks until that is known."""
+        """Mark what is begun, if nobody has got it meanwhile.
+
+        It blocks until that is known; when it takes too long, the delivery goes back later, and
+        all that come after it.
+        """
         bundle = self._books.held.find(delivery)
         if bundle is None:
+            return False
+        if self._books.given_up:
+            self._books.given_up.append(delivery)
             return False
         seat = self._books.seats[bundle.shard]
         seat.marked = max(seat.marked, delivery.place)
         marked = str(seat.marked).encode()
         arguments = (self.name.encode(), str(bundle.first).encode(), marked)
-        deadline = time.monotonic() + 10 * PERSISTENCE
-        while time.monotonic() < deadline:
-            try:
-                return bool(seat.link.run(script("mark"), seat.shard.key, *arguments))
-            except (LayerUnavailable, ServerError):
-                time.sleep(random.uniform(0, 0.5))  # noqa: S311
-        return False
+        try:
+            found = self._links.run(script("mark"), seat.shard, *arguments)
+        except (LayerUnavailable, ServerError):
+            self._books.given_up.append(delivery)
+            return False
+        if seat.epoch != self._layer.epoch(seat.shard):
+            return True  # it has lost its data, so nobody else has got it
+        if not found:
+            self._books.held.lose(bundle.shard)
+        return bool(found)
 
     # -- waiting ----------------------------------------------------------------------
 
@@ -339,7 +356,7 @@ class RedisReceiver(Receiver):
             self.name.encode(),
             str(self._books.held.begun).encode(),
             seat.subscription.encode(),
-            msgspec.msgpack.encode(seat.channels),
+            encode(seat.channels),
         )
         with suppress(BusError, ServerError):
             seat.link.run(script("leave"), seat.shard.key, *arguments)
@@ -355,6 +372,9 @@ async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        with suppress(Exception):
-            await future
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # nobody else asks for it
         raise

@@ -14,17 +14,19 @@ class Script(msgspec.Struct, frozen=True):
     digest: bytes
 
 
+_ALL = ("common", "queues", "all")
+
 _PARTS = {
-    "beat": ("common", "burial", "beat"),
-    "exchange": ("common", "exchange"),
-    "flush": ("common", "flush"),
+    "beat": (*_ALL, "burial", "beat"),
+    "exchange": ("common", "queues", "others", "exchange"),
+    "flush": (*_ALL, "flush"),
     "groups": ("common", "groups"),
     "hello": ("common", "hello"),
-    "leave": ("common", "burial", "leave"),
+    "leave": (*_ALL, "burial", "leave"),
     "mark": ("common", "mark"),
     "members": ("common", "members"),
-    "peek": ("common", "peek"),
-    "statistics": ("common", "burial", "statistics"),
+    "peek": (*_ALL, "peek"),
+    "statistics": (*_ALL, "burial", "statistics"),
 }
 
 

@@ -41,6 +41,8 @@ class Call(msgspec.Struct, gc=False):
     batch: packing.Batch | None
     request: wire.Request
     arguments: Sequence[bytes]
+    life: int
+    """In which life of its process it was made."""
 
 
 class Seat:

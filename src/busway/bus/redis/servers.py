@@ -8,6 +8,7 @@ from redis.connection import AbstractConnection, ConnectionPool
 from redis.sentinel import Sentinel
 
 from busway.bus.errors import ConfigurationError, LayerUnavailable
+from busway.bus.redis.complaints import explain_failure
 
 CONNECTION_OPTIONS: dict[str, type] = {
     "db": int,
@@ -36,8 +37,13 @@ class Server:
         self._url = url
         self._options = options
         # Versions of redis-py differ in what they wait for without a limit: a handshake, a reply.
-        limits = {"socket_connect_timeout": 5.0, "socket_timeout": 5.0}
-        given = {**limits, **options, "protocol": 2}
+        given = {
+            "socket_connect_timeout": 5.0,
+            **({} if url.startswith("unix") else {"socket_keepalive": True}),
+            **options,
+            "socket_timeout": self.timeout,
+            "protocol": 2,
+        }
         try:
             pool = ConnectionPool.from_url(url, **given)
             self._class, self._arguments = pool.connection_class, pool.connection_kwargs
@@ -56,29 +62,25 @@ class Server:
         user, at, _ = rest.partition("/")[0].rpartition("@")
         return Server(f"{scheme}://{user}{at}{host}:{port}", self._options)
 
-    def connect(self) -> AbstractConnection:
-        """Return a new connection. Raises `LayerUnavailable`, which says what to do."""
-        return self._connect(self._arguments)
+    def connect(self, patience: float | None = None) -> AbstractConnection:
+        """Return a new connection. Raises `LayerUnavailable`, which says what to do.
 
-    def _connect(self, arguments: Mapping[str, Any]) -> AbstractConnection:
+        `patience` is how long a server may take for anything: seconds, None for what is set.
+        """
+        return self._connect(self._arguments, patience)
+
+    def _connect(self, arguments: Mapping[str, Any], patience: float | None) -> AbstractConnection:
+        if patience is not None:
+            limits = {"socket_connect_timeout": patience, "socket_timeout": patience}
+            arguments = {**arguments, **limits}
         made = self._class(**arguments)
         try:
             made.connect()
         except (redis.RedisError, OSError) as error:
             made.disconnect()
-            raise LayerUnavailable(f"{self.name}: {self._remedy(error)}") from error
+            text = explain_failure(error, tls=issubclass(self._class, redis.SSLConnection))
+            raise LayerUnavailable(f"{self.name}: {text}") from error
         return cast("AbstractConnection", made)
-
-    def _remedy(self, error: Exception) -> str:
-        """Return an error of a connection, and what to do about it."""
-        text = str(error).rstrip(".")
-        if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
-            return f"{text}; give the right user and password: redis://user:password@host"
-        if issubclass(self._class, redis.SSLConnection):
-            return f"{text}; does that port speak TLS? redis:// is for one without"
-        if isinstance(error, redis.ConnectionError) and ("closed" in text or "reset" in text):
-            return f"{text}; a port with TLS wants rediss://"
-        return f"{text}; is the server running, and the address right?"
 
 
 class SentinelServer(Server):
@@ -99,7 +101,7 @@ class SentinelServer(Server):
             sentinels, socket_timeout=1.0, socket_connect_timeout=1.0
         )
 
-    def connect(self) -> AbstractConnection:
+    def connect(self, patience: float | None = None) -> AbstractConnection:
         """Return a new connection to the master of now. Raises `LayerUnavailable`."""
         try:
             host, port = self._sentinels.discover_master(self._service)  # type: ignore[no-untyped-call]
@@ -107,7 +109,7 @@ class SentinelServer(Server):
             raise LayerUnavailable(
                 f"{self.name}: {error}; are the sentinels reachable, and is that its name?"
             ) from error
-        return self._connect({**self._arguments, "host": host, "port": port})
+        return self._connect({**self._arguments, "host": host, "port": port}, patience)
 
 
 def _without_password(url: str) -> str:

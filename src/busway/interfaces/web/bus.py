@@ -393,6 +393,8 @@ class Bus:
     ) -> list[Source]:
         """Move waiting sends into an exchange: of each source that waits, in turn, a few."""
         taken: list[Source] = []
+        # Some may have gone on, or away, since the round began.
+        self._round = min(self._round, len(self._stalled))
         while self._round and len(operations) < self._limit:
             self._round -= 1
             source = next(iter(self._stalled))

@@ -42,6 +42,9 @@ def check_handshake(method: str, headers: list[tuple[bytes, bytes]]) -> Handshak
     """
     if method != "GET":
         raise BadRequest(405, "A WebSocket begins with GET.", [(b"allow", b"GET")])
+    for name, value in headers:
+        if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
+            raise BadRequest(400, "A WebSocket begins with a request that has no body.")
     given = _single(headers)
     if given.get(b"sec-websocket-version") != b"13":
         raise BadRequest(

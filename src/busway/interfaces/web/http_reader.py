@@ -3,12 +3,23 @@
 RFC 9112 on the parser `httptools`, with a limit on heads and trailers. No I/O.
 """
 
+from typing import NoReturn
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from busway.interfaces.web.requests import BadRequest
 
 _MALFORMED = BadRequest(400, "The request is malformed.")
 _HEAD_TOO_LARGE = BadRequest(431, "The request's head is too large.")
+
+_NO_PROXY = BadRequest(501, "This server is no proxy.")
+_UNKNOWN_VERSION = BadRequest(505, "This server speaks HTTP/1.1.")
+
+_FRAMING = (b"content-length", b"transfer-encoding")
+
+
+class _NotServedError(Exception):
+    """Ends the parsing of a request that has a `failure`. One each: they keep what they passed."""
 
 
 class Request:
@@ -80,6 +91,7 @@ class RequestReader:
         "_headers",
         "_in_trailers",
         "_is_closed",
+        "_is_repeated",
         "_limit",
         "_parser",
         "_unfinished_head",
@@ -104,6 +116,8 @@ class RequestReader:
         self._unfinished_head = self._in_trailers = False
         """Whether the next byte belongs to a head, or to trailers; whether to trailers."""
         self._head_size = 0
+        self._is_repeated = False
+        """Whether the parser has a head before it that was read already."""
         self.request = Request("", b"", "", keep_alive=True)
         """The last one whose head has come; at first one that never was."""
         self.request.complete = True
@@ -162,6 +176,17 @@ class RequestReader:
                 self.close()
                 return
             # No protocol that we know: the client may ask, and go on with HTTP (RFC 9110, 7.8).
+            self._read_body()
+
+    def _read_body(self) -> None:
+        """Have the body of the last request read: the parser believes that it has none."""
+        framing = [pair for pair in self.request.headers if pair[0] in _FRAMING]
+        if framing:
+            self.request.complete = False
+            self._is_repeated = True
+            lines = b"".join([b"%s: %s\r\n" % pair for pair in framing])
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % lines)
+            self._is_repeated = False
 
     def _fail(self, why: BadRequest) -> None:
         self.failure = self.failure or why
@@ -195,15 +220,20 @@ class RequestReader:
         """See httptools."""
         parser, headers = self._parser, self._headers
         self._unfinished_head = False
+        if self._is_repeated:
+            return
         most = len(self._chunk) + max(self._head_size, 0)
         if most > self._limit and self._measure() > self._limit:
-            self.failure = _HEAD_TOO_LARGE
-            raise self.failure
+            self._turn_away(_HEAD_TOO_LARGE)
         self._head_size = -len(self._chunk)  # a head behind it has not all of what came
         version = parser.get_http_version()
         is_old = version == "1.0"
         keep_alive = not is_old and parser.should_keep_alive()
         method = parser.get_method().decode("ascii")
+        if version not in ("1.0", "1.1"):
+            self._turn_away(_UNKNOWN_VERSION)
+        if method == "CONNECT":
+            self._turn_away(_NO_PROXY)
         request = Request(method, self._url, version, keep_alive=keep_alive)
         request.headers = headers
         # HTTP/1.0 knows neither Expect nor Upgrade (RFC 9110, 7.8 and 10.1.1).
@@ -233,6 +263,10 @@ class RequestReader:
     def on_message_complete(self) -> None:
         """See httptools."""
         self.request.complete = True
+
+    def _turn_away(self, why: BadRequest) -> NoReturn:
+        self.failure = why
+        raise _NotServedError
 
     def _measure(self) -> int:
         headers = self._headers

@@ -76,6 +76,8 @@ class ResponseWriter:
             name = given.lower()
             if name == b"content-length":
                 length = _parse_length(value, length)
+                if status == 204:
+                    continue  # not even of 0 (RFC 9110, 8.6)
             elif name == b"transfer-encoding":
                 continue  # how the body is framed is for this side to say
             elif name == b"connection":

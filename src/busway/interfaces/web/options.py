@@ -1,6 +1,7 @@
 """Options of the web interface server, with their defaults."""
 
 from collections.abc import Sequence
+from math import inf
 
 import msgspec
 
@@ -106,6 +107,8 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigurationError(f"{name} is {value}, expected at least {least}")
+            if value == inf:
+                raise ConfigurationError(f"{name} is {value}, expected a finite number")
         if sum((self.unix_socket is not None, self.fd is not None)) > 1:
             raise ConfigurationError("unix_socket and fd exclude each other; give one of them")
         if self.tls_key is not None and self.tls_certificate is None:

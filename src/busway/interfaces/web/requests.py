@@ -111,7 +111,7 @@ def split_target(target: bytes) -> tuple[str, bytes]:
     """Return the path, decoded, and the query string of a request's target.
 
     That may be a whole URL (RFC 9112, 3.2.2); the host is then that of the Host header, as behind
-    a proxy. Raises `BadRequest` for what is neither, as CONNECT has.
+    a proxy. Raises `BadRequest` for what is neither.
     """
     if target == b"*":
         return "*", b""  # OPTIONS about the server itself (RFC 9112, 3.2.4)

@@ -24,6 +24,9 @@ from busway.interfaces.web.uvicorn_websocket import WebSocketProtocol, find_gate
 
 _PLAIN = (b"content-type", b"text/plain; charset=utf-8")
 
+_LINGER = 5.0
+"""Seconds of silence after which a client that has its last answer sends nothing more."""
+
 
 class Awaited(Enum):
     """What a client has only so much time for."""
@@ -35,6 +38,8 @@ class Awaited(Enum):
     """More of a body."""
     NEXT = 3
     """Another request."""
+    END = 4
+    """More of a body that nobody reads, behind the last answer: see `_let_finish`."""
 
 
 class HTTPProtocol(asyncio.Protocol):
@@ -87,6 +92,8 @@ class HTTPProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         if self._is_deaf:
+            if self._awaited is Awaited.END:
+                self._await(Awaited.END, _LINGER)
             return
         reader, line = self._reader, self._line
         for request in reader.feed(data):
@@ -177,7 +184,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._state.total_requests += 1
         if not self._line.popleft().writer.keep_alive:
             self._line.clear()
-            self._close()
+            self._let_finish()
         elif not self._is_serving:
             self._serve()
             self.mind()
@@ -188,7 +195,9 @@ class HTTPProtocol(asyncio.Protocol):
         is_reading = not line or (len(line) == 1 and not line[0].is_holding)
         if is_reading is not self._is_reading:
             self._read(is_reading)
-        if self._is_deaf or not is_reading:
+        if self._is_deaf:
+            return
+        if not is_reading:
             self._await(Awaited.NOTHING, inf)
         elif self._reader.in_head:
             if self._awaited is not Awaited.HEAD:
@@ -280,6 +289,22 @@ class HTTPProtocol(asyncio.Protocol):
         self._is_deaf = True
         self._reader.close()
         self._await(Awaited.NOTHING, inf)
+
+    def _let_finish(self) -> None:
+        """End the transport, but let a client send the body that it is sending.
+
+        A reset would be the answer to the rest of it, and can overtake what was written; many
+        clients read only then (RFC 9112, 9.6).
+        """
+        is_sending = self._reader.in_body and self._reader.failure is None
+        if not (is_sending and self.transport.can_write_eof()) or self.transport.is_closing():
+            self._close()
+            return
+        self._hear_no_more()
+        self.transport.write_eof()
+        self._await(Awaited.END, _LINGER)
+        self._begin_draining()
+        self.mind()
 
     def _close(self) -> None:
         """End the transport after what was written, if the client takes it."""

@@ -49,6 +49,11 @@ class UvicornRequest(HTTPConnection):
     def begin(self) -> None:
         """Serve the request: those before it in line are answered."""
         self.begun = True
+        incoming, writer = self.incoming, self.writer
+        kept = writer.keep_alive
+        waits = incoming.expects_continue and not (incoming.size or incoming.complete)
+        if waits:
+            writer.keep_alive = False  # who is turned away now may leave out the body, or may not
         try:
             admit(self.head, self.gateway.options)
         except BadRequest as refusal:
@@ -58,8 +63,8 @@ class UvicornRequest(HTTPConnection):
             return
         if not self.admitted():
             return
-        incoming = self.incoming
-        if incoming.expects_continue and not (incoming.size or incoming.complete):
+        if waits:
+            writer.keep_alive = kept
             self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.advance()
 

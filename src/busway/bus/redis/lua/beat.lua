@@ -7,9 +7,10 @@
 -- reads and writes   all
 
 local process, alive = ARGV[1], tonumber(ARGV[2])
+insist()
 local epoch = call('GET', P .. 'epoch')
+bury_dead(process)
 local lived = call('ZADD', P .. 'processes', now + alive, process) == 0
-bury_dead()
 if ARGV[3] == '1' and call('SET', P .. 'swept', 1, 'NX', 'PX', 1500) then sweep(500) end
 finish()
 return {epoch, lived and 1 or 0}

@@ -42,8 +42,10 @@ local function abandon(prefix)
   local record = channel(prefix)
   flush(record)
   record.owner = ''
+  record.remade = true
   local key = P .. 'm:' .. prefix
   if record.pending > 0 then drop(record, 'receiver died', record.pending) end
+  waiting = waiting - record.pending
   call('DEL', key)
   record.pending = 0
   record.changed = true
@@ -56,7 +58,7 @@ local function bury(process)
   local subscriptions = call('HKEYS', P .. 'subs')
   for _, receiver in ipairs(receivers) do
     settle(receiver)
-    call('DEL', P .. 'x:' .. receiver)
+    -- Its last reply stays: it may only have been cut off, and ask again.
     for _, name in ipairs(subscriptions) do call('ZREM', P .. 's:' .. name, receiver) end
   end
   for _, prefix in ipairs(call('SMEMBERS', P .. 'o:' .. process)) do
@@ -70,8 +72,22 @@ local function bury(process)
   end
 end
 
-local function bury_dead()
-  for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'processes', '-inf', now)) do bury(dead) end
+local AWAY = 3  -- seconds that processes have to come back when none was heard of
+
+-- Buries those that are not heard of any more, but for `me`. Where nobody was heard of it was the
+-- server that was away, or the network.
+local function bury_dead(me)
+  local processes, away = P .. 'processes', P .. 'away'
+  local dead = call('ZRANGEBYSCORE', processes, '-inf', now)
+  if #dead > 0 then
+    if #dead == call('ZCARD', processes) then call('SET', away, time_of(now), 'NX', 'EX', 60) end
+    local since = call('GET', away)
+    if since and now < tonumber(since) + AWAY then return end
+    for _, each in ipairs(dead) do
+      if each ~= me then bury(each) end
+    end
+  end
+  call('DEL', away)
 end
 
 local IDLE = 60  -- seconds after which what is of passing use is forgotten
@@ -80,14 +96,14 @@ local function drop_subscription(name, names)
   for _, each in ipairs(names) do
     local record = channel(each)
     record.subs = (record.subs .. ' '):gsub(' ' .. name .. ' ', ' '):gsub(' $', '')
-    record.changed = true
+    record.changed, record.remade = true, true
   end
   call('HDEL', P .. 'subs', name)
   call('DEL', P .. 'u:' .. name)
 end
 
 local function is_idle(record)
-  return record.subs == '' and record.owner == '' and not record.fresh[1]
+  return record.subs == '' and record.owner == '' and not record.fresh
     and call('EXISTS', P .. 'm:' .. record.address) == 0
 end
 

@@ -8,6 +8,7 @@
 --
 -- reads and writes   all
 
+insist()
 for _, address in ipairs(call('SMEMBERS', P .. 'channels')) do
   local record = channel(address)
   unblock(record)
@@ -38,6 +39,6 @@ for _, process in ipairs(call('ZRANGE', P .. 'processes', 0, -1)) do
     call('DEL', P .. 'h:' .. receiver)
   end
 end
-call('DEL', P .. 'channels', P .. 'l', P .. 'd', P .. 'groups', P .. 'past')
+call('DEL', P .. 'channels', P .. 'l', P .. 'd', P .. 'groups', P .. 'past', P .. 'waiting')
 finish()
 return 0

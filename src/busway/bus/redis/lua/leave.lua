@@ -9,6 +9,7 @@
 -- reads and writes   all
 
 local process, receiver, begun, subscription = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+insist()
 if receiver == '' then
   bury(process)
 else

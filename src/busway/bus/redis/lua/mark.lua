@@ -8,5 +8,6 @@
 
 local key = P .. 'h:' .. ARGV[1]
 if call('HEXISTS', key, ARGV[2]) == 0 then return 0 end
+insist()
 call('HSET', key, 'b', ARGV[3])
 return 1

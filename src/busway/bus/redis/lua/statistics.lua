@@ -9,6 +9,7 @@
 -- reads and writes   all
 
 local wanted = ARGV[1]
+insist()
 bury_dead()
 promote(10000)
 local addresses = call('SMEMBERS', P .. 'channels')

@@ -1,0 +1,306 @@
+-- What is behind `queues()`: how messages are placed, put back, dropped and let go, one by one. Put
+-- behind `common`.
+
+make_queues = function()
+  local GROUP_MESSAGE = 1
+  local EVERY = 1000000000
+  local ARRAY_SIZE = 3
+  local BUNDLE_LENGTH = 64  -- messages and turns: as many as a worker takes at once
+  local BUNDLE_SIZE = 32768  -- bytes after which a bundle takes no further message
+
+  local function expires_of(envelope) return (struct.unpack('>d', envelope, 3)) end
+  local function is_notice(envelope) return envelope:byte(11) > GROUP_MESSAGE end
+  -- An envelope's channel, and when it was sent. Only its head is read: messages may hold anything.
+  local function head_of(envelope)
+    local _, _, _, _, channel, sent = cmsgpack.unpack_limit(envelope, 5, 1)
+    return channel, sent
+  end
+  local function address_of(channel)
+    local cut = channel:find('!', 1, true)
+    return cut and channel:sub(1, cut) or channel
+  end
+
+  -- Bundles ------------------------------------------------------------------------------------
+
+  -- Returns envelope, turn, envelope, turn… as a bundle.
+  local function tie(items)
+    local sizes, envelopes = {}, {}
+    for i = 1, #items, 2 do
+      sizes[i], sizes[i + 1] = #items[i], items[i + 1]
+      envelopes[#envelopes + 1] = items[i]
+    end
+    sizes = pack(sizes)
+    local first, count = items[1], #envelopes
+    return struct.pack(HEAD, is_notice(first) and 1 or 0, count, expires_of(first), #sizes) .. sizes
+      .. '\220' .. struct.pack('>H', count) .. table.concat(envelopes)
+  end
+
+  local function untie(bundle)
+    local _, _, _, length = struct.unpack(HEAD, bundle)
+    local items = unpack_(bundle:sub(HEAD_SIZE + 1, HEAD_SIZE + length))
+    local offset = HEAD_SIZE + length + ARRAY_SIZE
+    for i = 1, #items, 2 do
+      local size = items[i]
+      items[i] = bundle:sub(offset + 1, offset + size)
+      offset = offset + size
+    end
+    return items
+  end
+
+  local function envelopes_of(bundle)
+    local _, _, _, length = struct.unpack(HEAD, bundle)
+    return bundle:sub(HEAD_SIZE + length + 1)
+  end
+
+  -- Channels ---------------------------------------------------------------------------------
+
+  local function drop(record, reason, count)
+    call('HINCRBY', P .. 'c:' .. record.address, 'dropped:' .. reason, count or 1)
+    record.changed = true
+  end
+
+  local function wake(receiver) return call('PUBLISH', P .. 'bell:' .. receiver, '') > 0 end
+
+  local function wake_all(key)
+    for _, receiver in ipairs(call('SMEMBERS', key)) do wake(receiver) end
+    call('DEL', key)
+  end
+
+  local function unblock(record)
+    if record.blocked ~= '' then
+      record.blocked = ''
+      record.changed, record.remade = true, true
+      wake_all(P .. 'w:' .. record.address)
+    end
+  end
+
+  local function enqueue(record, envelope, turn)
+    local fresh = record.fresh or {}
+    local n = #fresh
+    local notice = is_notice(envelope)
+    -- A notice has a bundle for itself.
+    if n > 0 and (notice or n >= BUNDLE_LENGTH or record.size > BUNDLE_SIZE
+                  or is_notice(fresh[n - 1])) then
+      flush(record)
+      fresh, n = {}, 0
+    end
+    record.fresh = fresh
+    fresh[n + 1], fresh[n + 2] = envelope, turn
+    record.size = record.size + #envelope
+    if not notice then record.pending = record.pending + 1 end
+    record.changed = true
+  end
+
+  -- Lanes --------------------------------------------------------------------------------------
+
+  local LANES = P .. 'l'
+
+  -- Returns the id of the message in front, how many are behind it, and whether somebody waits.
+  local function parse_lane(state)
+    if #state == 16 then return state, 0, false end
+    return state:sub(1, 16), tonumber(state:match('%d*', 17)) or 0, state:sub(-1) == '!'
+  end
+
+  local function write_lane(lane, id, behind, awaited)
+    call('HSET', LANES, lane, id .. (behind > 0 and behind or '') .. (awaited and '!' or ''))
+  end
+
+  -- Brings the lane of a message into use; false when it is in use.
+  local function begin_lane(turn)
+    return call('HSETNX', LANES, turn:sub(17), turn:sub(1, 16)) == 1
+  end
+
+  local leave, release
+
+  -- Counts a message that expired; where nobody reads, its channel leaves its groups.
+  local function expire(record, envelope, turn)
+    if not is_notice(envelope) then
+      record.pending = record.pending - 1
+      waiting = waiting - 1
+      drop(record, 'expired')
+    end
+    if record.owner == '' then leave((head_of(envelope))) end
+    if turn ~= '' then release(turn) end
+  end
+
+  -- Lets a lane go on after a message was handled: the next one joins its queue.
+  function release(turn)
+    local lane = turn:sub(17)
+    local state = call('HGET', LANES, lane)
+    if not state then return end
+    local id, behind, awaited = parse_lane(state)
+    if id ~= turn:sub(1, 16) then return end
+    if awaited then wake_all(P .. 'lw:' .. lane) end
+    while behind > 0 do
+      local entry = unpack_(call('LPOP', P .. 'b:' .. lane))
+      local record = channel(entry[1])
+      behind = behind - 1
+      if expires_of(entry[3]) > now then
+        write_lane(lane, entry[2]:sub(1, 16), behind, false)
+        return enqueue(record, entry[3], entry[2])
+      end
+      waiting = waiting - 1
+      drop(record, 'expired')
+    end
+    call('HDEL', LANES, lane)
+  end
+
+  -- Queues -------------------------------------------------------------------------------------
+
+  -- Drops the messages of a bundle that have expired; returns what is left, or nil.
+  -- Notices to a living owner have to stay.
+  local function without_expired(record, items)
+    if expires_of(items[1]) > now or (is_notice(items[1]) and record.owner ~= '') then
+      return items
+    end
+    local left, n = {}, 0
+    for i = 1, #items, 2 do
+      if expires_of(items[i]) > now then
+        left[n + 1], left[n + 2] = items[i], items[i + 1]
+        n = n + 2
+      else
+        expire(record, items[i], items[i + 1])
+      end
+    end
+    record.changed = true
+    return n > 0 and left or nil
+  end
+
+  -- Drops what has expired at the head of a queue.
+  local function purge(record)
+    local key = P .. 'm:' .. record.address
+    while true do
+      local bundle = call('LINDEX', key, 0)
+      if not bundle then return end
+      local items = untie(bundle)
+      local left = without_expired(record, items)
+      if left == items then return end
+      call('LPOP', key)
+      if left then
+        call('LPUSH', key, tie(left))
+        return
+      end
+    end
+  end
+
+  -- Puts a message that is due into its queue, or behind its lane. Returns why when it has no room.
+  local function place(record, envelope, turn, capacity, lane_capacity, sender)
+    local full = record.pending >= capacity
+    if full and not record.purged then
+      record.purged = true
+      purge(record)
+      full = record.pending >= capacity
+    end
+    if not full and (turn == '' or begin_lane(turn)) then
+      enqueue(record, envelope, turn)
+      return nil
+    end
+    local lane = turn:sub(17)
+    local state = turn ~= '' and call('HGET', LANES, lane)
+    if not state then
+      if sender then
+        call('SADD', P .. 'w:' .. record.address, sender)
+        record.blocked = '1'
+        record.changed, record.remade = true, true
+      end
+      return 'capacity'
+    end
+    local id, behind, awaited = parse_lane(state)
+    if behind < lane_capacity then
+      call('RPUSH', P .. 'b:' .. lane, pack({record.address, turn, envelope}))
+      write_lane(lane, id, behind + 1, awaited)
+      return nil
+    end
+    if sender then
+      call('SADD', P .. 'lw:' .. lane, sender)
+      if not awaited then write_lane(lane, id, behind, true) end
+    end
+    return 'lane'
+  end
+
+  -- Sends delayed messages that are due; returns when the next one is, or 0.
+  local function promote(limit)
+    local key = P .. 'd'
+    local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if #first == 0 then return 0 end
+    if tonumber(first[2]) > now then return first[2] end
+    for _, member in ipairs(call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, limit)) do
+      call('ZREM', key, member)
+      local entry = unpack_(member:sub(17))
+      place(channel(entry[1]), entry[3], entry[2], EVERY, EVERY, nil)
+    end
+    first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    return first[2] or 0
+  end
+
+  -- Puts messages in front of their queue, in their order; they keep their lanes.
+  local function put_back(items)
+    for i = #items - 1, 1, -2 do
+      local envelope, turn = items[i], items[i + 1]
+      local record = channel(address_of((head_of(envelope))))
+      flush(record)
+      call('LPUSH', P .. 'm:' .. record.address, tie({envelope, turn}))
+      record.pending = record.pending + 1
+      waiting = waiting + 1
+      record.changed = true
+      ring(record, 1)
+    end
+  end
+
+  -- Groups -------------------------------------------------------------------------------------
+
+  local function discard(group, member)
+    if call('ZREM', P .. 'g:' .. group, member) == 0 then return false end
+    local address = address_of(member)
+    call('ZREM', P .. 'of:' .. address, member .. '\0' .. group)
+    local key = P .. 't:' .. group
+    local raw = call('HGET', key, address)
+    if raw then
+      local target = unpack_(raw)
+      target[1] = target[1] - 1
+      if target[1] > 0 then call('HSET', key, address, pack(target)) else call('HDEL', key, address) end
+    end
+    return true
+  end
+
+  -- Takes a channel out of all its groups; of a prefix, all its channels. Says whether there were any.
+  function leave(name)
+    local key = P .. 'of:' .. address_of(name)
+    local found
+    if name:sub(-1) == '!' then
+      found = call('ZRANGE', key, 0, -1)
+    else
+      found = call('ZRANGEBYLEX', key, '[' .. name .. '\0', '(' .. name .. '\1')
+    end
+    for _, pair in ipairs(found) do
+      local cut = pair:find('\0', 1, true)
+      discard(pair:sub(cut + 1), pair:sub(1, cut - 1))
+    end
+    return #found > 0
+  end
+
+  return {
+    expires_of = expires_of,
+    is_notice = is_notice,
+    head_of = head_of,
+    address_of = address_of,
+    tie = tie,
+    untie = untie,
+    envelopes_of = envelopes_of,
+    drop = drop,
+    wake_all = wake_all,
+    unblock = unblock,
+    enqueue = enqueue,
+    parse_lane = parse_lane,
+    write_lane = write_lane,
+    begin_lane = begin_lane,
+    release = release,
+    without_expired = without_expired,
+    purge = purge,
+    place = place,
+    promote = promote,
+    put_back = put_back,
+    discard = discard,
+    leave = leave,
+  }
+end
