@@ -73,6 +73,25 @@ async def test_who_is_woken_before_the_answer_has_come_looks_again(
         assert found or (await receiver.aexchange(*question, hold=False)).deliveries
 
 
+def test_what_stays_on_the_machine_asks_nothing_of_redis(
+    server: RedisServer, bus_place: Path
+) -> None:
+    def asked() -> int:
+        return sum(each["calls"] for each in server.info("commandstats").values())
+
+    layer = RedisLocalChannelLayer(server.unix_url, directory=bus_place / "bus", size=8 * MIB)
+    with closing(layer), layer.receiver() as receiver:
+        assert receiver.exchange((), (), ["work"], 9, wake_below=1).deliveries == []
+        before = asked()
+        for n in range(100):
+            layer.send("work", {"n": n})
+            assert receiver.wait(10)
+            held = receiver.exchange((), (), ["work"], 9, wake_below=1).deliveries
+            assert [each.message for each in held] == [{"n": n}]
+            assert receiver.exchange((), held, ["work"], 9, wake_below=1).deliveries == []
+        assert asked() - before < 50  # it says that it is alive
+
+
 # -- what describes it -------------------------------------------------------------------------
 
 
