@@ -73,11 +73,30 @@ async def test_who_is_woken_before_the_answer_has_come_looks_again(
         assert found or (await receiver.aexchange(*question, hold=False)).deliveries
 
 
+def test_what_stays_on_the_machine_asks_nothing_of_redis(
+    server: RedisServer, bus_place: Path
+) -> None:
+    def asked() -> int:
+        return sum(each["calls"] for each in server.info("commandstats").values())
+
+    layer = RedisLocalChannelLayer(server.unix_url, directory=bus_place / "bus", size=8 * MIB)
+    with closing(layer), layer.receiver() as receiver:
+        assert receiver.exchange((), (), ["work"], 9, wake_below=1).deliveries == []
+        before = asked()
+        for n in range(100):
+            layer.send("work", {"n": n})
+            assert receiver.wait(10)
+            held = receiver.exchange((), (), ["work"], 9, wake_below=1).deliveries
+            assert [each.message for each in held] == [{"n": n}]
+            assert receiver.exchange((), held, ["work"], 9, wake_below=1).deliveries == []
+        assert asked() - before < 50  # it says that it is alive
+
+
 # -- what describes it -------------------------------------------------------------------------
 
 
-def test_a_url_describes_both_parts(redis_server: RedisServer, tmp_path: Path) -> None:
-    place = f"local=chat&directory={tmp_path}/bus&size={MIB}&prefix={token_hex(4)}"
+def test_a_url_describes_both_parts(redis_server: RedisServer, bus_place: Path) -> None:
+    place = f"local=chat&directory={bus_place}/bus&size={MIB}&prefix={token_hex(4)}"
     options = "capacity=7&message_size=1000&encryption_keys=a+key+of+many+letters"
     with closing(open_layer(f"local+{redis_server.unix_url}?{place}&{options}")) as layer:
         assert isinstance(layer, RedisLocalChannelLayer)
