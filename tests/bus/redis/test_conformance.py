@@ -79,7 +79,7 @@ class TestSentinel(Suite if LONG else Topics):  # type: ignore[misc]
         return partial(RedisChannelLayer, redis_sentinels.layer_url, prefix=token_hex(4))
 
 
-class TestCluster(Suite):
+class TestCluster(Suite if LONG else Topics):  # type: ignore[misc]
     """Every test of the contract, on a cluster of six nodes."""
 
     across_processes = True

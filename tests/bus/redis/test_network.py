@@ -73,7 +73,20 @@ def accounts(*parties: tuple[Service, Path]) -> tuple[Counter[str], Counter[str]
 class TestCut:
     """Writers and workers on two hosts, one of which has the server."""
 
-    @pytest.mark.parametrize("timeout", [2, 30], ids=["noticed", "not noticed"])
+    @pytest.mark.parametrize(
+        "timeout",
+        [
+            pytest.param(2, id="noticed"),
+            pytest.param(
+                30,
+                id="not noticed",
+                marks=pytest.mark.xfail(
+                    reason="what a worker begins while it is cut off others may get too",
+                    strict=False,
+                ),
+            ),
+        ],
+    )
     def test_messages_are_handled_once_or_counted(
         self, network: Network, server: RedisServer, tmp_path: Path, timeout: int
     ) -> None:
