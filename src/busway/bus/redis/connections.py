@@ -6,7 +6,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event
 from typing import Any, cast
 
 import hiredis
@@ -16,11 +15,10 @@ from busway.bus.errors import LayerUnavailable
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.scripts import Script
 from busway.bus.redis.servers import Server
+from busway.bus.redis.watch import SilenceError, Watch
 
 _CHUNK = 64 * 1024
 
-_CLAIM_WITHIN = 1.0
-"""Seconds that a thread waits for an event loop to end watching."""
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -43,11 +41,7 @@ class Channel:
         self._writable = select.poll()
         self._writable.register(self.socket, select.POLLOUT)
         self._has_ended = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """Which watches the socket: beginning and ending to do so costs more than a wait."""
-        self._waiting: asyncio.Future[None] | None = None
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._watch: Watch | None = None
 
     def send(self, data: bytes, timeout: float) -> None:
         """Send a command; blocks when the server does not read."""
@@ -83,94 +77,43 @@ class Channel:
     async def async_wait(self, timeout: float) -> None:
         """Do a `wait` on the running event loop, which watches the socket from then on."""
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self.claim()
-            self._loop = loop
-            loop.add_reader(self.socket, self._came)
-        self._waiting = loop.create_future()
-        self._deadline = loop.time() + timeout
-        if self._timer is None:
-            self._timer = loop.call_at(self._deadline, self._expire, timeout)
+        if self._watch is None or self._watch.loop is not loop:
+            self._end_watch()
+            self._watch = Watch(loop, self.socket, self._collect)
         try:
-            await self._waiting
-        finally:
-            self._waiting = None
+            await self._watch.wait(timeout)
+        except SilenceError:
+            raise LinkBroken(f"the server did not answer for {timeout:g} seconds") from None
 
-    def _came(self) -> None:
-        if self._waiting is None:
-            # Answers that nobody waits for must not keep the loop awake.
-            self._collect()
-        elif not self._waiting.done():
-            self._waiting.set_result(None)
-
-    def _collect(self) -> None:
+    def _collect(self) -> bool:
+        """Take what nobody waits for; returns whether more may come."""
         try:
             data = self.socket.recv(_CHUNK)
         except BLOCKED:
-            return
+            return True
         except OSError:
             data = b""
         if data:
             self._reader.feed(data)
-        else:
-            self._has_ended = True
-            self._stop_watching()
-
-    def _expire(self, timeout: float) -> None:
-        self._timer = None
-        if self._loop is None or self._waiting is None or self._waiting.done():
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._expire, timeout)
-        else:
-            text = f"the server did not answer for {timeout:g} seconds"
-            self._waiting.set_exception(LinkBroken(text))
+        self._has_ended = not data
+        return not self._has_ended
 
     def claim(self) -> None:
-        """Be the only reader: a loop in another thread that watches the socket ends that."""
-        loop = self._loop
-        if loop is None or loop is _running_loop():
-            return
-        if not loop.is_running():
-            self._stop_watching()
-            return
-        ended = Event()
+        """Be the only reader: the loop of another thread that watches the socket ends that."""
+        if self._watch is not None and not self._watch.is_here():
+            self._end_watch()
 
-        def end() -> None:
-            self._stop_watching()
-            ended.set()
-
-        loop.call_soon_threadsafe(end)
-        ended.wait(_CLAIM_WITHIN)
-
-    def _stop_watching(self) -> None:
-        loop, self._loop = self._loop, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if loop is not None and not loop.is_closed():
-            loop.remove_reader(self.socket)
+    def _end_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
 
     def close(self) -> None:
         """Close the connection."""
-        loop = self._loop
-        if loop is not None and loop.is_running() and loop is not _running_loop():
-            loop.call_soon_threadsafe(self._close)  # what is the loop's is not for other threads
-        else:
-            self._close()
-
-    def _close(self) -> None:
-        self._stop_watching()
+        self._end_watch()
         with suppress(OSError):
             self.socket.close()
         self._connection._sock = None  # noqa: SLF001
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 class Link:
@@ -282,6 +225,7 @@ class Link:
     async def areceive(self) -> Any:
         """Do a `receive` from async code. When cancelled, the reply is still to be received."""
         channel = self._open()
+        channel.claim()
         try:
             while True:
                 found = channel.reply()
