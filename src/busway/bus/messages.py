@@ -34,6 +34,12 @@ def check_message(message: Message) -> None:
 
 def isolate(message: Message) -> dict[str, Any]:
     """Return a copy of `message` that nobody else can change; raises as `check_message` does."""
+    if message.__class__ is dict:
+        for key, value in message.items():
+            if key.__class__ is not str or value.__class__ not in _PLAIN:
+                break
+        else:
+            return message.copy()  # nothing in it can change
     check_message(message)
     return {
         key: value if value.__class__ in _PLAIN else _copy(value) for key, value in message.items()
