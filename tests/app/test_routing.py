@@ -1,5 +1,6 @@
 """Routings: which consumer takes which message."""
 
+import tracemalloc
 from collections.abc import Collection
 from functools import partial
 from typing import Any
@@ -90,6 +91,44 @@ class TestRoute:
         assert first is not None
         first[1]["left"] = "over"
         assert router.match(Message({}, "jobs")) == (one, {})
+
+    def test_what_matched_once_matches_again(self) -> None:
+        router = Router(
+            [
+                route("http.request", one, path="<int:a>/x"),
+                route("http.request", two, path="<b>/y"),
+            ]
+        )
+        for _ in range(2):
+            for path, found in (
+                ("1/x", (one, {"a": 1})),
+                ("1/y", (two, {"b": "1"})),
+                ("1/z", None),
+                (b"2/x", (one, {"a": 2})),
+            ):
+                assert router.match(Message({"path": path}, "http.request")) == found
+
+    def test_a_route_that_is_added_later_matches_what_nothing_did(self) -> None:
+        router = Router([route("http.request", one, path="^/one$")])
+        message = Message({"path": "/two", "method": "GET"}, "http.request")
+        assert router.match(message) is None
+        router.add_route(route("http.request", two, path="^/two$", method="^GET$"))
+        assert router.match(message) == (two, {})
+        message["method"] = "PUT"
+        assert router.match(message) is None
+
+    def test_paths_that_clients_make_up_fill_no_memory(self) -> None:
+        router = Router([route("http.request", one, path="^/x")])
+        message = Message({"path": "/x"}, "http.request")
+        router.match(message)
+        tracemalloc.start()
+        try:
+            for number in range(20_000):
+                message["path"] = f"/x{number}"
+                router.match(message)
+            assert tracemalloc.get_traced_memory()[0] < 500_000
+        finally:
+            tracemalloc.stop()
 
     def test_what_is_no_consumer_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="a route's consumer is 7"):

@@ -40,6 +40,11 @@ class Leaf:
         self._filters = filters
 
     @property
+    def keys(self) -> set[str] | None:
+        """The keys of a message that it looks at; None: nobody can say."""
+        return {filter_.key for filter_ in (*self._prefixes, *self._filters)}
+
+    @property
     def takes_all(self) -> bool:
         """Whether every message goes this way; of a route of the user's it is assumed."""
         return not (self._prefixes or self._filters)
@@ -96,6 +101,10 @@ class OwnLeaf(Leaf):
         self._custom = custom
         self._wrap = wrap
 
+    @property
+    def keys(self) -> None:
+        """See `Leaf.keys`."""
+
     def wrapped(self, wrap: Wrap, channel: str) -> "OwnLeaf":
         """See `Leaf.wrapped`."""
         del channel  # its messages say
@@ -117,3 +126,56 @@ class OwnLeaf(Leaf):
         if self._wrap:
             target = self._wrap(target, message.channel_name)
         return target, arguments | own
+
+
+_MAX_KNOWN = 1000
+"""Texts for which a channel's leaf is remembered."""
+
+_LONGEST_KNOWN = 500
+"""Characters of such a text."""
+
+
+class Leaves:
+    """The leaves of one channel; the first that matches takes a message. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.all: list[Leaf] = []
+        self._key: str | None = None
+        """The only key of a message that they look at, if there is just one: what matched a text
+        of it once does so always."""
+        self._known: dict[str, Found | None] = {}
+
+    def add(self, leaf: Leaf) -> None:
+        """Add a leaf behind the others."""
+        self.all.append(leaf)
+        self._known = {}
+        keys: set[str] | None = set()
+        for each in self.all:
+            keys = None if keys is None or each.keys is None else keys | each.keys
+        self._key = next(iter(keys)) if keys and len(keys) == 1 else None
+
+    def find(self, message: Message) -> Found | None:
+        """Return the consumer of `message` and its keyword arguments, which are not to be changed.
+
+        None without a route.
+        """
+        text = None if self._key is None else message.content.get(self._key)
+        if text.__class__ is not str:
+            return self._find(message)
+        try:
+            return self._known[text]
+        except KeyError:
+            found = self._find(message)
+        if len(text) <= _LONGEST_KNOWN:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[text] = found
+        return found
+
+    def _find(self, message: Message) -> Found | None:
+        for leaf in self.all:
+            found = leaf.match(message)
+            if found is not None:
+                return found
+        return None

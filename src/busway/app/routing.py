@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from busway.app.defaults import defaults
-from busway.app.leaves import CustomRoute, Found, Leaf, OwnLeaf, Wrap
+from busway.app.leaves import CustomRoute, Found, Leaf, Leaves, OwnLeaf, Wrap
 from busway.app.loading import load
 from busway.app.message import Message
 from busway.app.patterns import Filter
@@ -126,7 +126,7 @@ class Router:
         does before and after each.
         """
         self._wrap = wrap
-        self._leaves: dict[str, list[Leaf]] = {}
+        self._leaves: dict[str, Leaves] = {}
         for item in _items(routing):
             self.add_route(item)
 
@@ -134,7 +134,7 @@ class Router:
         """Add a route behind the others. Not while a worker runs."""
         for channel, leaf in _as_item(added).leaves(()):
             found = leaf.wrapped(self._wrap, channel) if self._wrap else leaf
-            self._leaves.setdefault(channel, []).append(found)
+            self._leaves.setdefault(channel, Leaves()).add(found)
 
     @property
     def channels(self) -> frozenset[str]:
@@ -176,25 +176,26 @@ class Router:
 
     def takes_all(self, channel: str) -> bool:
         """Tell whether every message of `channel` goes to some consumer."""
-        return any(leaf.takes_all for leaf in self._leaves.get(channel, ()))
+        return any(leaf.takes_all for leaf in self._of(channel))
 
     def match(self, message: Message) -> tuple[Any, dict[str, Any]] | None:
         """Return the consumer of `message` and its keyword arguments; None without a route."""
         found = self.find(message)
-        return None if found is None else (found[0].consumer, found[1])
+        return None if found is None else (found[0].consumer, dict(found[1]))
 
     def find(self, message: Message) -> Found | None:
-        """Do a `match` that returns the whole `Target`."""
-        for leaf in self._leaves.get(message.channel_name, ()):
-            found = leaf.match(message)
-            if found is not None:
-                return found
-        return None
+        """Do a `match` that returns the whole `Target`; the arguments are not to be changed."""
+        leaves = self._leaves.get(message.channel_name)
+        return None if leaves is None else leaves.find(message)
 
     def targets(self, channel: str) -> list[Target] | None:
         """Return the consumers that messages of `channel` may go to; None: nobody can say."""
-        targets = [leaf.target for leaf in self._leaves.get(channel, ())]
+        targets = [leaf.target for leaf in self._of(channel)]
         return None if None in targets else [target for target in targets if target]
+
+    def _of(self, channel: str) -> Sequence[Leaf]:
+        leaves = self._leaves.get(channel)
+        return () if leaves is None else leaves.all
 
 
 def _items(routing: Routing) -> Iterator[RoutingItem]:
