@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,6 +22,22 @@ def receiver_of(layer: RedisChannelLayer) -> RedisReceiver:
     reader = layer.receiver()
     assert isinstance(reader, RedisReceiver)
     return reader
+
+
+def vanish_after_the_next_exchange(server: RedisServer, reader: RedisReceiver) -> None:
+    """Let a server do the reader's next exchange, and end before anybody hears of it."""
+    reader.exchange()
+    link = reader._books.seats[0].link
+    receive = link.receive
+
+    def vanish() -> object:
+        receive()
+        link.receive = receive  # type: ignore[method-assign]
+        server.kill()
+        link.close()
+        return receive()
+
+    link.receive = vanish  # type: ignore[method-assign]
 
 
 def receive(layer: RedisChannelLayer, channel: str) -> dict[str, object]:
@@ -195,23 +212,21 @@ async def test_who_is_cancelled_waits_for_the_thread_that_connects(server: Redis
     eventually(lambda: server.connections() == 0, "its connections are closed")
 
 
-def test_an_operation_is_done_once_however_often_connecting_fails() -> None:
-    with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
-        layer = RedisChannelLayer(server.url)
+class TestDoubt:
+    """An exchange was done, and the server vanished before it could say so."""
+
+    @pytest.fixture
+    def server(self) -> Iterator[RedisServer]:
+        """Return a server that remembers."""
+        with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
+            yield server
+
+    def test_an_operation_is_done_once_however_often_connecting_fails(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
         reader = receiver_of(layer)
         operations = [Send("work", {"n": n}) for n in range(2)]
-        reader.exchange((), (), ["other"], 1)
-        link = reader._books.seats[0].link
-        receive = link.receive
-
-        def vanish() -> object:
-            receive()
-            link.receive = receive  # type: ignore[method-assign]
-            server.kill()
-            link.close()
-            return receive()
-
-        link.receive = vanish  # type: ignore[method-assign]
+        vanish_after_the_next_exchange(server, reader)
         for _ in range(3):
             with pytest.raises(LayerUnavailable):
                 reader.exchange(operations[:1])
@@ -219,7 +234,23 @@ def test_an_operation_is_done_once_however_often_connecting_fails() -> None:
         reader.exchange(operations)
         assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 0}, {"n": 1}, None]
         reader.close()
-        layer.close()
+
+    def test_operations_are_done_once_though_they_are_given_again_in_parts(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        operations = [Send("work", {"n": n}) for n in range(4)]
+        vanish_after_the_next_exchange(server, reader)
+        with pytest.raises(LayerUnavailable):
+            reader.exchange(operations)
+        server.start()
+        reader.exchange()
+        reader.exchange(operations[:2])
+        reader.exchange(operations[2:])
+        reader.exchange(operations[:1])  # of which there was no doubt any more
+        found = [layer.receive(["work"])[1] for _ in range(6)]
+        assert found == [{"n": 0}, {"n": 1}, {"n": 2}, {"n": 3}, {"n": 0}, None]
+        reader.close()
 
 
 def test_what_cannot_be_begun_for_sure_goes_back_later() -> None:

@@ -35,6 +35,8 @@ class Exchanges:
         """Calls whose replies were lost, with the connections and all attempts to ask again."""
         self._applied: list[Operation] = []
         """What the exchange under way, or the last one if it failed, has applied so far."""
+        self._settled: dict[int, Operation] = {}
+        """What exchanges that failed have applied and nobody has given again, by identity."""
         self._taken: list[Delivery] = []
         """What it has taken so far."""
         self._spare: list[Delivery] = []
@@ -52,7 +54,8 @@ class Exchanges:
     ) -> Steps:
         """Return the steps of an exchange: see `Receiver.exchange`."""
         kept: Sequence[int] | None = None
-        if self.doubt or self._applied or self._taken:
+        given = operations
+        if self.doubt or self._applied or self._taken or self._settled:
             kept = yield from self._resume(operations)
             operations = [operations[index] for index in kept]
         outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
@@ -61,6 +64,9 @@ class Exchanges:
             yield from self._discard()
         if self._applied or self._taken:
             self._applied, self._taken = [], []
+        if self._settled:
+            for each in given:
+                self._settled.pop(id(each), None)
         joined, self._books.joined = self._books.joined, []
         refused = outcome.refused
         if kept is not None:
@@ -121,8 +127,9 @@ class Exchanges:
     ) -> Generator[Sequence[Call], Sequence[Any], list[int]]:
         """Find out what became of an exchange that failed; returns the places of what is left.
 
-        An operation that is given again, the same object, was not lost and is not done twice. What
-        was taken is handed over by the next exchange that wants something.
+        An operation that is given again, the same object, was not lost and is not done twice, even
+        if others are given before it. What was taken is handed over by the next exchange that wants
+        something.
         """
         if self.doubt:
             calls = self.doubt
@@ -144,11 +151,12 @@ class Exchanges:
                 raise error
         self._spare += self._taken
         self._taken = []
-        applied = set(map(id, self._applied))
+        self._settled |= {id(each): each for each in self._applied if not isinstance(each, Return)}
+        self._applied = []
         return [
             index
             for index, each in enumerate(operations)
-            if id(each) not in applied
+            if id(each) not in self._settled
             and not (isinstance(each, Return) and not self._books.held.find(each.delivery))
         ]
 
