@@ -1,6 +1,7 @@
 """Servers that go away and come back."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from busway.bus.errors import BusError, LayerUnavailable
 from busway.bus.operations import GroupAdd, Send
 from busway.bus.redis import RedisChannelLayer, bell
 from busway.bus.redis.bell import Bell
-from busway.bus.redis.receiver import RedisReceiver
+from busway.bus.redis.receiver import LOOK_INTERVAL, RedisReceiver
 from busway.bus.redis.servers import Server
 from servers.redis import RedisServer
 
@@ -195,6 +196,20 @@ class TestSubscriptions:
         hears.listen(its, b"name")
         assert hears.listens(its, b"name")
         hears.close()
+
+
+def test_a_fork_leaves_the_bells_of_its_parent_alone(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange((), (), ["work"], 1, wake_below=1)
+    layer._lay_by(reader)
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    server.call("PUBLISH", reader._bell_name(reader._books.seats[0]), "")
+    assert reader.wait(LOOK_INTERVAL / 2)
 
 
 async def test_who_is_cancelled_waits_for_the_thread_that_connects(server: RedisServer) -> None:
