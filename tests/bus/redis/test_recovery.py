@@ -12,7 +12,7 @@ from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, LayerUnavailable
 from busway.bus.operations import GroupAdd, Send
-from busway.bus.redis import RedisChannelLayer, bell
+from busway.bus.redis import RedisChannelLayer, bell, links
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.receiver import LOOK_INTERVAL, RedisReceiver
 from busway.bus.redis.servers import Server
@@ -198,6 +198,7 @@ class TestSubscriptions:
         hears.close()
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # the child does nothing
 def test_a_fork_leaves_the_bells_of_its_parent_alone(
     server: RedisServer, layer: RedisChannelLayer
 ) -> None:
@@ -229,6 +230,10 @@ async def test_who_is_cancelled_waits_for_the_thread_that_connects(server: Redis
 
 class TestDoubt:
     """An exchange was done, and the server vanished before it could say so."""
+
+    @pytest.fixture(autouse=True)
+    def _haste(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(links, "PERSISTENCE", 0.1)
 
     @pytest.fixture
     def server(self) -> Iterator[RedisServer]:
@@ -266,6 +271,66 @@ class TestDoubt:
         found = [layer.receive(["work"])[1] for _ in range(6)]
         assert found == [{"n": 0}, {"n": 1}, {"n": 2}, {"n": 3}, {"n": 0}, None]
         reader.close()
+
+    def test_what_was_taken_is_handed_over_to_who_asks_for_that_channel(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1}), Send("other", {"n": 2})])
+        vanish_after_the_next_exchange(server, reader)
+        with pytest.raises(LayerUnavailable):
+            reader.exchange((), (), ["work"], 2, wake_below=2)
+        server.start()
+        found = [reader.exchange((), (), [name], 2).deliveries for name in ("other", "work")]
+        assert [[each.message["n"] for each in some] for some in found] == [[2], [1]]
+        reader.close()
+
+    def test_who_is_handed_over_what_was_taken_looks_for_more(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1})])
+        vanish_after_the_next_exchange(server, reader)
+        with pytest.raises(LayerUnavailable):
+            reader.exchange((), (), ["work"], 2, wake_below=2)
+        server.start()
+        reader.exchange()
+        reader.drain()
+        assert len(reader.exchange((), (), ["work"], 2, wake_below=2).deliveries) == 1
+        assert reader.wait(LOOK_INTERVAL / 2)
+        reader.close()
+
+    @pytest.mark.parametrize("hold", [True, False])
+    def test_what_was_taken_goes_back_when_nobody_asks_for_it(
+        self, server: RedisServer, layer: RedisChannelLayer, *, hold: bool
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": n}) for n in range(3)])
+        vanish_after_the_next_exchange(server, reader)
+        with pytest.raises(LayerUnavailable):
+            reader.exchange((), (), ["work"], 2, hold=hold)
+        server.start()
+        reader.close()
+        assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": n} for n in range(3)]
+
+    def test_a_receive_that_fails_leaves_its_message_to_others(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1})])
+        vanish_after_the_next_exchange(server, reader)
+        close = reader.close
+
+        def come_back() -> None:
+            server.start()
+            close()
+
+        reader.close = come_back  # type: ignore[method-assign]
+        layer._lay_by(reader)
+        with pytest.raises(LayerUnavailable):
+            layer.receive(["work"])
+        assert layer.receive(["other"]) == (None, None)
+        assert layer.receive(["work"]) == ("work", {"n": 1})
 
 
 def test_what_cannot_be_begun_for_sure_goes_back_later() -> None:

@@ -48,8 +48,6 @@ class Books:
         self.held = Held()
         self.sources: dict[int, list[str]] = {}
         """Which of the channels may be on a shard, by its number."""
-        self.loose: dict[int, Sequence[bytes]] = {}
-        """What the last exchange took off each shard, and is not held."""
         self.void = 0
         """What came last and is nothing to hand over: group messages to nobody, forged messages."""
         self.forged: list[Delivery] = []
@@ -214,8 +212,6 @@ class Books:
             self.held.remove(self.held.touch(gone))
         self.void = 0
         deliveries = self._deliver(call, reply[0]) if reply[0] else []
-        if reply[0] and (not request.hold or self._passing):
-            self.loose[seat.shard.number] = reply[0]
         if asked.limit:
             seat.due = float(reply[2])
         if asked.listening:

@@ -95,8 +95,6 @@ class Exchanges:
         hold: bool,
     ) -> Steps:
         layer = self._layer
-        if self._books.loose:
-            self._books.loose = {}
         returned: list[Delivery] = []
         batches: Sequence[packing.Batch | None] = ()
         if operations:
@@ -111,8 +109,10 @@ class Exchanges:
             layer.live()
             if hold:
                 self._books.measure(len(done))
-            if self._spare:
-                return (yield from self._with_spare(operations, done, channels, limit))
+            if self._spare and (spare := self._take_spare(channels, limit)):
+                outcome = yield from self._all(operations, done, channels, 0, 0, hold=True)
+                self._ring()  # nobody else wakes it: it is not registered
+                return Outcome(spare, outcome.refused)
         asked = Asked(operations, returned, done, limit, wake_below, hold, bool(channels))
         seats = self._books.seats
         if len(seats) > 1:
@@ -160,17 +160,22 @@ class Exchanges:
             and not (isinstance(each, Return) and not self._books.held.find(each.delivery))
         ]
 
-    def _with_spare(
-        self,
-        operations: Sequence[Operation],
-        done: Sequence[Delivery],
-        channels: Sequence[str],
-        limit: int,
-    ) -> Steps:
-        """Do an exchange that takes what a call in doubt had taken."""
-        outcome = yield from self._all(operations, done, channels, 0, 0, hold=True)
-        spare, self._spare = self._spare[:limit], self._spare[limit:]
-        return Outcome(spare, outcome.refused)
+    def _take_spare(self, channels: Sequence[str], limit: int) -> list[Delivery]:
+        """Return what failed exchanges have taken off `channels`."""
+        found: list[Delivery] = []
+        left: list[Delivery] = []
+        for each in self._spare:
+            is_wanted = len(found) < limit and names.address(each.channel) in channels
+            (found if is_wanted else left).append(each)
+        self._spare = left
+        return found
+
+    def leftover(self) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
+        """Find out what failed exchanges have taken and nobody was given; returns it."""
+        if any(call.asked.limit for call in self.doubt):
+            yield from self._resume(())
+        found, self._spare, self._taken = self._spare + self._taken, [], []
+        return found
 
     def _discard(self) -> Generator[Sequence[Call], Sequence[Any], None]:
         """Drop what is not genuine, and count it."""

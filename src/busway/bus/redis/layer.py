@@ -16,7 +16,7 @@ from busway.bus.codec import Ids, decode_envelope
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, Receiver
-from busway.bus.operations import GroupAdd, Operation
+from busway.bus.operations import Delivery, GroupAdd, Operation
 from busway.bus.plans import Plans
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
@@ -154,6 +154,10 @@ class RedisChannelLayer(ChannelLayer):
     def pack(self, operations: Sequence[Operation]) -> Sequence[packing.Batch | None]:
         """Return operations made ready for each shard. Raises `UsageError`."""
         return self._packer.pack(operations, self.now(), len(self.parts), self.shard_of)
+
+    def repack(self, delivery: Delivery) -> bytes:
+        """Return a delivery ready to be put back."""
+        return self._packer.repack(delivery)
 
     def shard_of(self, address: str, lane: str) -> int:
         """Return the number of the shard that has the messages of an address and lane."""

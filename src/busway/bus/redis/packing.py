@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from secrets import randbits
 from struct import Struct
+from sys import maxsize
 from typing import Any
 
 import msgspec
@@ -11,7 +12,15 @@ from busway.bus import names
 from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
 from busway.bus.codec import Envelope, Kind, encode, encode_message
 from busway.bus.messages import Message, check_message
-from busway.bus.operations import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
+from busway.bus.operations import (
+    Delivery,
+    GroupAdd,
+    GroupDiscard,
+    GroupSend,
+    Leave,
+    Operation,
+    Send,
+)
 from busway.bus.parcels import check_delay, lane_of, notice
 from busway.bus.plans import Plan, Plans
 from busway.bus.redis.wire import core_of, lane_field, turn_of
@@ -190,6 +199,17 @@ class Packer:
             encode_message(envelope.message, envelope.channel, limit)
         return data
 
+    def repack(self, delivery: Delivery) -> bytes:
+        """Return the envelope of a delivery as it was before it was opened."""
+        fields = (getattr(delivery, name) for name in Envelope.__struct_fields__)
+        envelope = Envelope(*fields)
+        seal, message, group = self._seal, envelope.message, envelope.group
+        if seal is not None and group:
+            envelope.message = seal.close_for_group(message, group, maxsize)
+        elif seal is not None:
+            envelope.message = seal.close(message, envelope.channel, maxsize)
+        return encode(envelope)
+
     def _pack_other(
         self,
         batches: list[Batch | None],
@@ -256,6 +276,13 @@ def _batch(batches: list[Batch | None], shard: int) -> Batch:
     batch = batches[shard]
     if batch is None:
         batch = batches[shard] = Batch([], {}, [], [], [], {}, set())
+    return batch
+
+
+def restored(deliveries: Sequence[Delivery], envelopes: Iterable[bytes]) -> Batch:
+    """Return a batch that puts deliveries, which are not held, back in front."""
+    batch = Batch([], {}, [], [], [], {}, set())
+    batch.add([6, *(turn_of(each.id, each.lane) for each in deliveries)], 0, *envelopes)
     return batch
 
 

@@ -9,7 +9,7 @@ from busway.bus.codec import encode
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.layer import Receiver
 from busway.bus.operations import Delivery, Operation, Outcome, Return
-from busway.bus.redis import wire
+from busway.bus.redis import packing
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.books import Books
 from busway.bus.redis.complaints import ServerError, is_passing
@@ -122,18 +122,18 @@ class RedisReceiver(Receiver):
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Put back what was taken for somebody who is gone."""
         operations: list[Operation] = [Return(each) for each in deliveries if each.place]
-        loose, self._books.loose = self._books.loose, {}
         with suppress(BusError):
             if operations:
                 self.exchange(operations)
-            for number, raw in loose.items():
-                seat = self._books.seats[number]
-                seat.number += 1
-                request = wire.Request(self.name, seat.number)
-                data, turns = wire.loose(raw)
-                if data:
-                    request.segments = [[6, *turns]]
-                    self._run([Call(seat, NOTHING, None, request, data, self._layer.life)])
+            self._restore([each for each in deliveries if not each.place])
+
+    def _restore(self, deliveries: Sequence[Delivery]) -> None:
+        """Put back what is not held. Raises `LayerUnavailable`."""
+        for seat in self._books.seats:
+            mine = [each for each in deliveries if self._books.home(each) == seat.shard.number]
+            if mine:
+                batch = packing.restored(mine, map(self._layer.repack, mine))
+                self._run([self._books.call(seat, NOTHING, batch)])
 
     # -- calls ------------------------------------------------------------------------
 
@@ -344,11 +344,31 @@ class RedisReceiver(Receiver):
         self._closed = True
         try:
             if not self._layer.is_closed:
+                with suppress(BusError):
+                    self._restore([each for each in self._leftover() if not each.place])
                 for seat in self._books.seats:
                     if seat.life or seat.subscription:
                         self._leave(seat)
         finally:
             self._release()
+
+    def _leftover(self) -> list[Delivery]:
+        """Return what was taken for nobody. Raises `LayerUnavailable`: it is asked for once."""
+        steps = self._exchanges.leftover()
+        try:
+            calls = next(steps)
+            while True:
+                replies = []
+                for call in calls:
+                    try:
+                        replies.append(call.seat.run(call))
+                    except ServerError as error:
+                        replies.append(error)
+                self._exchanges.doubt = ()
+                calls = steps.send(replies)
+        except StopIteration as end:
+            found: list[Delivery] = end.value
+            return found
 
     def _leave(self, seat: Seat) -> None:
         arguments = (
