@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from busway.bus import names
 from busway.bus.errors import LayerUnavailable
-from busway.bus.operations import Delivery, GroupSend, Operation, Outcome, Refusal, Return
+from busway.bus.operations import Delivery, Operation, Outcome, Refusal, Return
 from busway.bus.redis import packing
 from busway.bus.redis.books import GROWING, Books
 from busway.bus.redis.complaints import ServerError, explain
@@ -245,16 +245,19 @@ class Exchanges:
     def _do_on_full(
         self, seat: Seat, asked: Asked
     ) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
-        """Do on a server without memory what adds nothing to it; returns what was taken."""
-        left = [each for each in asked.operations if not isinstance(each, (*GROWING, GroupSend))]
+        """Do on a server without memory what adds nothing to it; returns what was taken.
+
+        Messages to groups are counted as dropped there.
+        """
+        left = [each for each in asked.operations if not isinstance(each, GROWING)]
         batch = self._layer.pack(left)[seat.shard.number] if left else None
-        asked = asked._replace(operations=left, done=())
+        asked = asked._replace(operations=left)
         call = self._books.call(seat, asked, batch)
         call.request.full = True
         (reply,) = yield (call,)
         if isinstance(reply, ServerError):
             raise LayerUnavailable(explain(reply))
-        return self._books.settle(call, asked, reply, was_refused=True)
+        return self._books.settle(call, asked, reply, was_refused=False)
 
     def _take_all(self, asked: Asked) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
         """Finish what is done, and take from all shards; register with them to sleep.
@@ -338,6 +341,8 @@ class Exchanges:
         (reply,) = yield (call,)
         refused = list(self._books.refusals(asked, batch, reply))
         if isinstance(reply, ServerError):
+            if refused:
+                asked = asked._replace(done=())
             return Outcome((yield from self._do_on_full(seat, asked)), refused)
         deliveries = self._books.settle(call, asked, reply, was_refused=bool(refused))
         left = asked.limit - len(deliveries)

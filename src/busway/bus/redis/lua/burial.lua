@@ -37,16 +37,22 @@ local function settle(receiver, begun)
   end
 end
 
--- Drops what waits for a prefix whose process died; its channels leave their groups.
+-- Drops what waits for a prefix whose process died; its lanes go on, its channels leave their groups.
 local function abandon(prefix)
   local record = channel(prefix)
-  flush(record)
   record.owner = ''
   record.remade = true
-  local key = P .. 'm:' .. prefix
+  while true do
+    flush(record)
+    local bundle = call('LPOP', P .. 'm:' .. prefix)
+    if not bundle then break end
+    local items = untie(bundle)
+    for i = 2, #items, 2 do
+      if items[i] ~= '' then release(items[i]) end
+    end
+  end
   if record.pending > 0 then drop(record, 'receiver died', record.pending) end
   waiting = waiting - record.pending
-  call('DEL', key)
   record.pending = 0
   record.changed = true
   unblock(record)

@@ -118,6 +118,7 @@ make_queues = function()
       record.pending = record.pending - 1
       waiting = waiting - 1
       drop(record, 'expired')
+      unblock(record)
     end
     if record.owner == '' then leave((head_of(envelope))) end
     if turn ~= '' then release(turn) end
@@ -258,7 +259,12 @@ make_queues = function()
     if raw then
       local target = unpack_(raw)
       target[1] = target[1] - 1
-      if target[1] > 0 then call('HSET', key, address, pack(target)) else call('HDEL', key, address) end
+      if target[1] > 0 then
+        call('HSET', key, address, pack(target))
+      else
+        call('HDEL', key, address)
+        if call('EXISTS', key) == 0 then call('ZREM', P .. 'groups', group) end
+      end
     end
     return true
   end
