@@ -381,3 +381,17 @@ def test_nobody_is_buried_when_everybody_was_away(
     found = layer.statistics()
     assert (found.messages_pending, found.dropped) == (1, {})
     reader.close()
+
+
+@pytest.mark.parametrize("step", [-300, 300])
+def test_who_sets_his_clock_is_on_time_again_after_one_exchange(
+    layer: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    layer.send("work", {"n": 1})
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + step)
+    layer.send("other", {})  # too early to know
+    layer.send("work", {"n": 2})
+    assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 1}, {"n": 2}, None]
+    layer.exchange([Send("in?x", {})])
+    assert layer.exchange((), ["in?x"], 1).deliveries[0].sent == pytest.approx(clock(), abs=1)

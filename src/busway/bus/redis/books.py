@@ -161,7 +161,7 @@ class Books:
             self.turn += asked.limit > 0
             request.turn = self.turn
         arguments = batch.arguments() if batch is not None else ()
-        return Call(seat, asked, batch, request, arguments, self._layer.life)
+        return Call(seat, asked, batch, request, arguments, self._layer.life, time.monotonic())
 
     def _let_go(self, request: wire.Request, asked: Asked, shard: int) -> None:
         """Say in a request which messages leave these hands."""
@@ -204,7 +204,7 @@ class Books:
         # The reply may be that of a server that has only now begun.
         if self._note_epoch(seat) and asked.returned:
             self._count_lost(seat, len(asked.returned))
-        self._layer.see(seat.shard, float(reply[4]), reply[3])
+        self._layer.see(seat.shard, float(reply[4]), reply[3], call.asked_at)
         if request.process:
             seat.life = call.life
         if asked.done or asked.returned:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from busway.bus.codec import encode
@@ -313,10 +314,9 @@ class RedisReceiver(Receiver):
 
     def patience(self) -> float:
         """See `Receiver.patience`."""
-        due = min((seat.due for seat in self._books.seats if seat.due), default=0.0)
-        if not due:
-            return LOOK_INTERVAL
-        return max(0.0, min(due - self._layer.now() + 0.001, LOOK_INTERVAL))
+        now = self._layer.now
+        waits = (seat.due - now(seat.shard) for seat in self._books.seats if seat.due)
+        return max(0.0, min(min(waits, default=inf) + 0.001, LOOK_INTERVAL))
 
     def interrupt(self) -> None:
         """See `Receiver.interrupt`."""
