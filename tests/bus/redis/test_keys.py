@@ -82,6 +82,20 @@ def test_who_took_all_that_fits_into_an_answer_looks_again(layer: RedisChannelLa
         assert reader.wait(LOOK_INTERVAL / 2)
 
 
+def test_thousands_of_group_messages_for_nobody_are_passed_over(server: RedisServer) -> None:
+    layer = RedisChannelLayer(server.url, capacity=2000)
+    other = RedisChannelLayer(server.url)  # which was not told of the member
+    with layer.receiver() as reader:
+        reader.exchange((), (), ["proc.x!"], 1)
+        reader.exchange([GroupAdd("group", "proc.x!a")])
+        reader.exchange((), (), ["proc.x!"], 1)
+        reader.exchange([GroupSend("group", {"n": n}) for n in range(1100)])
+        reader.exchange([Send("proc.x!a", {"n": -1})])
+        assert other.receive(["proc.x!"]) == ("proc.x!a", {"n": -1})
+    other.close()
+    layer.close()
+
+
 class TestFull:
     """A server whose memory is in use."""
 

@@ -345,15 +345,26 @@ class Exchanges:
                 asked = asked._replace(done=())
             return Outcome((yield from self._do_on_full(seat, asked)), refused)
         deliveries = self._books.settle(call, asked, reply, was_refused=bool(refused))
-        left = asked.limit - len(deliveries)
-        if reply[0] and left and self._books.void:
-            # Group messages to nobody took the place of messages that may still wait.
+        if reply[0] and self._books.void and len(deliveries) < asked.limit:
             self._remember(asked.operations, refused, deliveries)
-            more = yield from self._single(
-                seat, asked._replace(operations=(), returned=(), done=(), limit=left), None
-            )
-            deliveries += more.deliveries
+            yield from self._take_on(seat, asked, deliveries)
         return Outcome(deliveries, refused)
+
+    def _take_on(
+        self, seat: Seat, asked: Asked, deliveries: list[Delivery]
+    ) -> Generator[Sequence[Call], Sequence[Any], None]:
+        """Add what else there is: group messages to nobody took the place of it."""
+        asked = asked._replace(operations=(), returned=(), done=())
+        limit = asked.limit
+        while self._books.void and len(deliveries) < limit:
+            asked = asked._replace(limit=limit - len(deliveries))
+            call = self._books.call(seat, asked, None)
+            (reply,) = yield (call,)
+            if isinstance(reply, ServerError):
+                raise LayerUnavailable(explain(reply))
+            found = self._books.settle(call, asked, reply, was_refused=False)
+            self._taken += found
+            deliveries += found
 
 
 def _in_batch(batch: packing.Batch | None, operations: Sequence[Operation]) -> list[Operation]:

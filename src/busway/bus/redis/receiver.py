@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LARGE = 64 * 1024
+"""Bytes from which a server that does not read may hold up who sends them."""
+
 LOOK_INTERVAL = 5.0
 """Seconds after which a receiver looks without having been woken: a connection may have died and
 not said so."""
@@ -196,7 +199,10 @@ class RedisReceiver(Receiver):
     async def _arun(self, calls: Sequence[Call], replies: list[Any]) -> None:
         """Do a `_run` from async code; the replies so far are in `replies` when cancelled."""
         self._exchanges.doubt = calls
-        self._send(calls)
+        if _size(calls) < _LARGE:
+            self._send(calls)
+        else:
+            await _in_thread(self._send, calls)
         for call in calls:
             try:
                 replies.append(await call.seat.link.areceive())
@@ -384,6 +390,10 @@ class RedisReceiver(Receiver):
     def _release(self) -> None:
         self._links.close()
         self._bell.close()
+
+
+def _size(calls: Sequence[Call]) -> int:
+    return sum(len(data) for call in calls for data in call.arguments)
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
