@@ -11,7 +11,7 @@ import pytest
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, LayerUnavailable
-from busway.bus.operations import GroupAdd, Send
+from busway.bus.operations import GroupAdd, Return, Send
 from busway.bus.redis import RedisChannelLayer, bell, links
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.receiver import LOOK_INTERVAL, RedisReceiver
@@ -165,6 +165,24 @@ def test_connections_do_not_grow(server: RedisServer, layer: RedisChannelLayer) 
         with layer.receiver() as reader:
             reader.exchange((), (), ["work"], 1, wake_below=1)
     eventually(lambda: server.connections() <= before, "connections are closed")
+
+
+def test_what_is_given_back_to_shards_that_lost_their_data_is_counted(
+    server: RedisServer,
+) -> None:
+    channels = [f"work{n}" for n in range(8)]  # on both shards
+    with RedisServer() as other:
+        layer = RedisChannelLayer([server.url, other.url])
+        with layer.receiver() as reader:
+            reader.exchange([Send(channel, {}) for channel in channels])
+            held = reader.exchange((), (), channels, 8).deliveries
+            server.restart()
+            other.restart()
+            reader.exchange((), (), channels, 1)
+            reader.exchange([Return(each) for each in held])
+            reader.exchange()
+        assert layer.statistics().dropped == {"server restarted": 8}
+        layer.close()
 
 
 class TestSubscriptions:
