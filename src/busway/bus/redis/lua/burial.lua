@@ -72,9 +72,11 @@ local function bury(process)
   end
   call('DEL', P .. 'r:' .. process, P .. 'o:' .. process)
   call('ZREM', P .. 'processes', process)
-  for _, address in ipairs(call('SMEMBERS', P .. 'channels')) do
-    -- The dead receiver may have been the one that was woken for it.
-    if call('EXISTS', P .. 'm:' .. address) == 1 then ring(channel(address), 1) end
+  for _, name in ipairs(subscriptions) do
+    for _, address in ipairs(unpack_(call('HGET', P .. 'subs', name))) do
+      -- The dead receiver may have been the one that was woken for it.
+      if call('EXISTS', P .. 'm:' .. address) == 1 then ring(channel(address), 1) end
+    end
   end
 end
 
