@@ -363,7 +363,8 @@ class ChannelLayer(ABC):
                     return found or (None, None)
                 receiver.wait(left)
         except BusError:
-            receiver.close()  # it may not know what it took
+            with suppress(BusError):
+                receiver.close()  # it may not know what it took
             raise
         except BaseException:
             self._turn_away(receiver, channels)
@@ -436,7 +437,8 @@ class ChannelLayer(ABC):
                     return found or (None, None)
                 await receiver.async_wait(left)
         except BusError:
-            await receiver.aclose()
+            with suppress(BusError):
+                await receiver.aclose()
             raise
         except BaseException:
             await self._aturn_away(receiver, channels)

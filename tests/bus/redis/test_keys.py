@@ -72,6 +72,12 @@ def test_thousands_of_bundles_are_taken_and_done_at_once(server: RedisServer) ->
     layer.close()
 
 
+def test_thousands_of_channels_are_read_at_once(layer: RedisChannelLayer) -> None:
+    channels = [f"work{n}" for n in range(9000)]
+    layer.send(channels[-1], {"n": 1})
+    assert layer.receive(channels) == (channels[-1], {"n": 1})
+
+
 def test_who_took_all_that_fits_into_an_answer_looks_again(layer: RedisChannelLayer) -> None:
     with layer.receiver() as reader:
         reader.exchange((), (), ["proc.x!"], 1)

@@ -193,7 +193,11 @@ local function take_round(names, limit)
   if not names[2] then return take_from(names[1], limit) end
   local keys, found, left = {}, {}, limit
   for i = 1, #names do keys[i] = P .. 'm:' .. names[(i + request[TURN]) % #names + 1] end
-  if call('EXISTS', unpack(keys)) == 0 then return end
+  local any = 0
+  for from = 1, #keys, 4000 do
+    any = any + call('EXISTS', unpack(keys, from, math.min(from + 3999, #keys)))
+  end
+  if any == 0 then return end
   for i = 1, #names do
     if call('EXISTS', keys[i]) == 1 then found[#found + 1] = keys[i]:sub(#P + 3) end
   end
