@@ -96,6 +96,7 @@ def test_a_mistake_in_a_url_is_named(url: str, text: str) -> None:
         ("redis://host:6379/0", "redis://host:6379/0"),
         ("redis://:secret@host", "redis://***@host"),
         ("redis://ada:se:cr/et@host/1?x=a@b", "redis://***@host/1?x=a@b"),
+        ("redis://:sec?ret@host/1?x=1", "redis://***@host/1?x=1"),
         ("redis://:secret@one,:secret@two:1", "redis://***@two:1"),
         ("ipc://a?encryption_keys=secret,secret&size=1", "ipc://a?encryption_keys=***&size=1"),
         ("ipc://a?size=1&PASSWORD=secret#x", "ipc://a?size=1&PASSWORD=***#x"),

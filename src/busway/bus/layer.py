@@ -362,6 +362,10 @@ class ChannelLayer(ABC):
                     self._lay_by(receiver)
                     return found or (None, None)
                 receiver.wait(left)
+        except BusError:
+            with suppress(BusError):
+                receiver.close()  # it may not know what it took
+            raise
         except BaseException:
             self._turn_away(receiver, channels)
             raise
@@ -432,6 +436,10 @@ class ChannelLayer(ABC):
                     await self._alay_by(receiver)
                     return found or (None, None)
                 await receiver.async_wait(left)
+        except BusError:
+            with suppress(BusError):
+                await receiver.aclose()
+            raise
         except BaseException:
             await self._aturn_away(receiver, channels)
             raise

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from busway.bus import names
 from busway.bus.codec import encode_message
-from busway.bus.errors import ConfigurationError, LayerClosed
+from busway.bus.errors import ConfigurationError, LayerClosed, LayerUnavailable
 from busway.bus.layer import ChannelLayer, Receiver
 from busway.bus.operations import (
     Delivery,
@@ -148,6 +148,8 @@ class LocalAndRemoteReceiver(Receiver):
         self._remote = layer.remote.receiver()
         self._from_remote: set[int] = set()
         """Ids of deliveries in hand that the remote layer gave."""
+        self._owed: list[Delivery] = []
+        """Those that are done, and the remote layer could not be told so."""
         self._asleep: tuple[str, ...] = ()
         """The channels for which the remote reader is registered, and was not woken since."""
         self._awake_at = 0.0
@@ -176,8 +178,14 @@ class LocalAndRemoteReceiver(Receiver):
             request = next(steps)
             while True:
                 reader = self._remote if request.remote else self._local
-                outcome = reader.exchange(*request.given, wake_below=request.wake_below, hold=hold)
-                request = steps.send(outcome)
+                try:
+                    outcome = reader.exchange(
+                        *request.given, wake_below=request.wake_below, hold=hold
+                    )
+                except LayerUnavailable as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(outcome)
         except StopIteration as end:
             return _outcome(end)
 
@@ -197,10 +205,14 @@ class LocalAndRemoteReceiver(Receiver):
             request = next(steps)
             while True:
                 reader = self._remote if request.remote else self._local
-                outcome = await reader.aexchange(
-                    *request.given, wake_below=request.wake_below, hold=hold
-                )
-                request = steps.send(outcome)
+                try:
+                    outcome = await reader.aexchange(
+                        *request.given, wake_below=request.wake_below, hold=hold
+                    )
+                except LayerUnavailable as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(outcome)
         except StopIteration as end:
             return _outcome(end)
 
@@ -216,8 +228,7 @@ class LocalAndRemoteReceiver(Receiver):
         """Yield the exchanges to make; the outcome of them all is returned."""
         self._check_open()
         ours, theirs = self._split(operations)
-        done_here = [each for each in done if each.id not in self._from_remote]
-        done_there = [each for each in done if each.id in self._from_remote]
+        done_here, done_there = self._whose(done)
         here = [name for name in channels if "!" not in name]
         deliveries: list[Delivery] = []
         refused: list[Refusal] = []
@@ -254,7 +265,7 @@ class LocalAndRemoteReceiver(Receiver):
             if hold:
                 self._from_remote.update(d.id for d in outcome.deliveries if d.place or d.lane)
             if acknowledges and not refused:
-                self._from_remote.difference_update(each.id for each in done_there)
+                self._forget(done_there)
         got = len(deliveries)
         if ours or done_here or here:
             outcome = yield _Request(
@@ -270,11 +281,29 @@ class LocalAndRemoteReceiver(Receiver):
             refused += _placed(outcome.refused, ours)
             deliveries += outcome.deliveries
         if done_there and not acknowledges and not refused:
-            yield _Request(True, ((), done_there, (), 0))
-            self._from_remote.difference_update(each.id for each in done_there)
+            yield from self._tell(done_there)
         returned = [each.delivery.id for each in operations if isinstance(each, Return)]
         self._from_remote.difference_update(returned)
         return Outcome(deliveries, sorted(refused, key=attrgetter("index")), joined)
+
+    def _whose(self, done: Sequence[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+        """Return what is done of the local layer's deliveries, and of the remote one's."""
+        theirs = [each for each in done if each.id in self._from_remote]
+        ours = [each for each in done if each.id not in self._from_remote]
+        return ours, theirs + [each for each in self._owed if each not in theirs]
+
+    def _tell(self, done: list[Delivery]) -> Generator[_Request, Outcome, None]:
+        """Tell the remote layer what is done; it may be told later, for all else is done."""
+        try:
+            yield _Request(True, ((), done, (), 0))
+        except LayerUnavailable:
+            self._owed = done
+        else:
+            self._forget(done)
+
+    def _forget(self, done: Sequence[Delivery]) -> None:
+        self._from_remote.difference_update(each.id for each in done)
+        self._owed = []
 
     def _split(self, operations: Sequence[Operation]) -> tuple[list[int], list[int]]:
         """Return the places of the local layer's operations, and those of the remote one's."""

@@ -43,10 +43,11 @@ def _backend(url: str) -> type[ChannelLayer]:
 
 def shown(url: str) -> str:
     """Return `url` without its secrets, for people and logs: user, password and keys."""
-    return _OPTION.sub(r"\1***", _USER.sub("***@", url))
+    return _USER.sub("***@", _OPTION.sub(r"\1***", url))
 
 
-_USER = re.compile(r"(?<=://)[^?#]*@")
+_USER = re.compile(r"(?<=://)([^?#]*|[^=]*)@")
+"""Who forgets to quote a password may have "?" or "#" in it."""
 _OPTION = re.compile(r"([?&][^=&]*(?:key|password|secret|token)[^=&]*=)[^&#]+", re.IGNORECASE)
 
 
@@ -74,6 +75,11 @@ def query_options(url: str, kinds: Mapping[str, Callable[[str], Any]]) -> dict[s
     """
     options: dict[str, Any] = {}
     for key, text in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if key not in kinds and "@" in key:  # part of a password
+            raise ConfigurationError(
+                f"{shown(url)!r} has '?' in its user or password; write it as %3F, as "
+                "urllib.parse.quote(password, safe='') does"
+            )
         if key not in kinds:
             known = ", ".join(sorted(kinds))
             raise ConfigurationError(f"unknown option {key!r} in {shown(url)!r}; known are {known}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from busway.bus.operations import Send
 from busway.bus.redis import RedisChannelLayer
 from servers.redis import RedisServer
 
@@ -39,9 +40,12 @@ async def hang(server: RedisServer, call: Coroutine[Any, Any, Any]) -> asyncio.T
     """Return a task that has asked a server that does not answer."""
     server.pause()
     task = asyncio.create_task(call)
+    clock = asyncio.get_running_loop().time
+    start = clock()
     try:
         await asyncio.sleep(0.05)  # a loop that is held up goes on when the call has failed
         assert not task.done()
+        assert clock() < start + 5
     finally:
         server.resume()
     return task
@@ -53,6 +57,17 @@ async def test_the_loop_goes_on_while_a_server_is_awaited(
 ) -> None:
     await layer.asend("busy", {})
     await (await hang(server, CALLS[name](layer)))
+
+
+async def test_the_loop_goes_on_while_much_is_sent(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    receiver = layer.receiver()
+    await receiver.aexchange()
+    sends = [Send("large", {"data": "x" * 1_000_000}) for _ in range(20)]
+    await (await hang(server, receiver.aexchange(sends)))
+    assert (await layer.astatistics("large")).messages_pending == 20
+    await receiver.aclose()
 
 
 async def test_the_loop_goes_on_while_a_receiver_is_closed(

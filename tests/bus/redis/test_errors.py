@@ -1,9 +1,13 @@
 """What is said when a server will not do."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 
+from busway.bus.conformance.harness import eventually
 from busway.bus.errors import ChannelFull, ConfigurationError, LayerUnavailable
 from busway.bus.redis import RedisChannelLayer
 from busway.bus.urls import open_layer
@@ -54,10 +58,18 @@ def test_a_user_without_rights_is_told_which() -> None:
         assert "give the user" in complaint(server.url_for("me", "secret"))
 
 
-def test_a_full_server_refuses_and_still_gives(server: RedisServer) -> None:
+@pytest.fixture(params=binaries.NAMES)
+def each_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """Return a server of each kind, for this test alone: they word their errors differently."""
+    with RedisServer(binary=binaries.need(request.param)) as server:
+        yield server
+
+
+def test_a_full_server_refuses_and_still_gives(each_server: RedisServer) -> None:
+    server = each_server
     layer = RedisChannelLayer(server.url, capacity=1000)
     layer.send("work", {"n": 1})
-    server.call("CONFIG", "SET", "maxmemory", "1mb")
+    server.call("CONFIG", "SET", "maxmemory", "100kb")
     with pytest.raises(ChannelFull) as caught:
         layer.send("work", {"n": 2})
     assert caught.value.reason == "memory"
@@ -67,6 +79,93 @@ def test_a_full_server_refuses_and_still_gives(server: RedisServer) -> None:
     server.call("CONFIG", "SET", "maxmemory", "0")
     layer.send("work", {"n": 3})
     assert layer.receive(["work"]) == ("work", {"n": 3})
+    layer.close()
+
+
+def test_a_server_that_became_a_replica_is_left(each_server: RedisServer) -> None:
+    server = each_server
+    layer = RedisChannelLayer(server.url)
+    layer.send("work", {"n": 1})
+    server.call("REPLICAOF", server.host, server.port + 1)
+    with pytest.raises(LayerUnavailable, match="replica; it is a replica: name the master"):
+        layer.send("work", {"n": 2})
+    eventually(lambda: server.connections() <= 1, "its connections are closed")
+    layer.close()
+
+
+def test_a_server_that_cannot_save_says_so(each_server: RedisServer) -> None:
+    server = each_server
+    (server.directory / "dump.rdb").mkdir()  # where its data are to go
+    server.call("CONFIG", "SET", "save", "1 1")
+    server.call("SET", "key", "value")
+    server.call("BGSAVE")
+    failed = ("rdb_last_bgsave_status", "err")
+    eventually(lambda: failed in server.info("persistence").items(), "it could not save")
+    text = complaint(server.url)
+    assert text.endswith("; it cannot save its data: see its log")
+    assert "script" not in text
+
+
+def test_a_busy_server_is_waited_for(each_server: RedisServer) -> None:
+    server = each_server
+    layer = RedisChannelLayer(server.url)
+    layer.send("work", {"n": 1})
+    server.call("CONFIG", "SET", "lua-time-limit", "10")
+    endless = threading.Thread(target=run_for_ever, args=(server,))
+    endless.start()
+    eventually(lambda: is_busy(server), "it is busy")
+    assert "SCRIPT KILL" in complaint(server.url)
+    with ThreadPoolExecutor() as pool:
+        sent = pool.submit(layer.send, "work", {"n": 2})
+        server.call("SCRIPT", "KILL")
+        sent.result()
+    endless.join()
+    layer.close()
+
+
+def run_for_ever(server: RedisServer) -> None:
+    with pytest.raises(redis.ResponseError, match="kill"):
+        server.call("EVAL", "while true do end", 0)
+
+
+def is_busy(server: RedisServer) -> bool:
+    try:
+        return not server.call("PING")
+    except redis.ResponseError:
+        return True
+
+
+def test_what_is_somebody_elses_is_told(server: RedisServer) -> None:
+    server.call("SET", "busway:{0}:c:work", "text")
+    assert "`prefix` of its own" in complaint(server.url)
+
+
+def test_missing_replicas_are_told(server: RedisServer) -> None:
+    server.call("CONFIG", "SET", "min-replicas-to-write", "1")
+    assert "min-replicas-to-write" in complaint(server.url)
+
+
+def test_a_right_that_a_script_lacks_is_told(each_server: RedisServer) -> None:
+    server = each_server
+    server.call("ACL", "SETUSER", "me", "on", ">secret", "~*", "&*", "+@all", "-hmget")
+    assert "give the user the commands of scripts" in complaint(server.url_for("me", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("end", "remedy"),
+    [
+        ("/99", "`databases`"),
+        ("/0?password=needless", "leave it out"),
+        ("/0?ssl_ca_certs=/no/file", "ssl_ca_certs, ssl_certfile"),
+    ],
+)
+def test_a_server_that_does_not_do_what_a_url_wants_says_so(
+    server: RedisServer, end: str, remedy: str
+) -> None:
+    scheme = "rediss" if "ssl" in end else "redis"
+    layer = open_layer(f"{scheme}://{server.host}:{server.port}{end}")
+    with pytest.raises(LayerUnavailable, match=remedy):
+        layer.send("work", {})
     layer.close()
 
 
@@ -130,8 +229,25 @@ class TestTLS:
         "redis+sentinel://localhost/main",
         "redis://localhost:many",
         "redis+nothing://localhost",
+        "redis://localhost?socket_timeout=-1",
+        "rediss://localhost?ssl_cert_reqs=maybe",
     ],
 )
 def test_what_makes_no_sense_in_a_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         open_layer(url)
+
+
+@pytest.mark.parametrize("password", ["sec/ret", "sec#ret", "sec?ret"])
+def test_a_password_that_is_not_quoted_is_not_shown(password: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"urllib\.parse\.quote") as caught:
+        open_layer(f"redis://:{password}@localhost:6379/0")
+    assert "sec" not in str(caught.value)
+    assert "ret" not in str(caught.value)
+
+
+def test_options_of_tls_are_told_from_unknown_ones() -> None:
+    with pytest.raises(ConfigurationError, match="rediss://"):
+        open_layer("redis://localhost?ssl_ca_certs=/file")
+    with pytest.raises(ConfigurationError, match="nothing"):
+        RedisChannelLayer(connection_kwargs={"nothing": 1})

@@ -8,13 +8,16 @@ from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 from busway.bus.conformance import Factory, Suite
 from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.redis import RedisLocalChannelLayer
+from busway.bus.local_and_remote import LocalAndRemoteReceiver
+from busway.bus.operations import Outcome, Send
+from busway.bus.redis import RedisLocalChannelLayer, links
 from busway.bus.urls import check_url, open_layer
 from servers.redis import RedisServer
 
@@ -90,6 +93,40 @@ def test_what_stays_on_the_machine_asks_nothing_of_redis(
             assert [each.message for each in held] == [{"n": n}]
             assert receiver.exchange((), held, ["work"], 9, wake_below=1).deliveries == []
         assert asked() - before < 50  # it says that it is alive
+
+
+def test_what_is_done_here_is_done_once_though_redis_cannot_be_told_of_the_rest(
+    bus_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
+        layer = RedisLocalChannelLayer(
+            server.unix_url,
+            directory=bus_place / "bus",
+            size=8 * MIB,
+            policies={"work": {"ordering": "key"}},
+        )
+        with closing(layer), layer.receiver() as receiver:
+            assert isinstance(receiver, LocalAndRemoteReceiver)
+            layer.group_add("group", "work")
+            for n in range(2):
+                layer.group_send("group", {"key": "a", "n": n})
+            held = receiver.exchange((), (), ["work"], 9).deliveries
+            exchange = receiver._local.exchange
+
+            def vanish(*args: Any, **options: Any) -> Outcome:
+                server.kill()
+                return exchange(*args, **options)
+
+            monkeypatch.setattr(receiver._local, "exchange", vanish)
+            operations = [Send("here", {})]
+            receiver.exchange(operations, held)
+            monkeypatch.undo()
+            server.start()
+            assert layer.local.statistics("here").messages_pending == 1
+            receiver.exchange()
+            found = receiver.exchange((), (), ["work"], 9).deliveries
+            assert [each.message["n"] for each in held + found] == [0, 1]
 
 
 # -- what describes it -------------------------------------------------------------------------

@@ -1,18 +1,20 @@
 """Servers that go away and come back."""
 
 import asyncio
+import os
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, LayerUnavailable
-from busway.bus.operations import GroupAdd, Send
-from busway.bus.redis import RedisChannelLayer, bell
+from busway.bus.operations import GroupAdd, Return, Send
+from busway.bus.redis import RedisChannelLayer, bell, links
 from busway.bus.redis.bell import Bell
-from busway.bus.redis.receiver import RedisReceiver
+from busway.bus.redis.receiver import LOOK_INTERVAL, RedisReceiver
 from busway.bus.redis.servers import Server
 from servers.redis import RedisServer
 
@@ -21,6 +23,22 @@ def receiver_of(layer: RedisChannelLayer) -> RedisReceiver:
     reader = layer.receiver()
     assert isinstance(reader, RedisReceiver)
     return reader
+
+
+def vanish_after_the_next_exchange(server: RedisServer, reader: RedisReceiver) -> None:
+    """Let a server do the reader's next exchange, and end before anybody hears of it."""
+    reader.exchange()
+    link = reader._books.seats[0].link
+    receive = link.receive
+
+    def vanish() -> object:
+        receive()
+        link.receive = receive  # type: ignore[method-assign]
+        server.kill()
+        link.close()
+        return receive()
+
+    link.receive = vanish  # type: ignore[method-assign]
 
 
 def receive(layer: RedisChannelLayer, channel: str) -> dict[str, object]:
@@ -149,6 +167,24 @@ def test_connections_do_not_grow(server: RedisServer, layer: RedisChannelLayer) 
     eventually(lambda: server.connections() <= before, "connections are closed")
 
 
+def test_what_is_given_back_to_shards_that_lost_their_data_is_counted(
+    server: RedisServer,
+) -> None:
+    channels = [f"work{n}" for n in range(8)]  # on both shards
+    with RedisServer() as other:
+        layer = RedisChannelLayer([server.url, other.url])
+        with layer.receiver() as reader:
+            reader.exchange([Send(channel, {}) for channel in channels])
+            held = reader.exchange((), (), channels, 8).deliveries
+            server.restart()
+            other.restart()
+            reader.exchange((), (), channels, 1)
+            reader.exchange([Return(each) for each in held])
+            reader.exchange()
+        assert layer.statistics().dropped == {"server restarted": 8}
+        layer.close()
+
+
 class TestSubscriptions:
     """A connection on which nothing is ever sent does not notice that its other end is gone."""
 
@@ -180,6 +216,21 @@ class TestSubscriptions:
         hears.close()
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # the child does nothing
+def test_a_fork_leaves_the_bells_of_its_parent_alone(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange((), (), ["work"], 1, wake_below=1)
+    layer._lay_by(reader)
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    server.call("PUBLISH", reader._bell_name(reader._books.seats[0]), "")
+    assert reader.wait(LOOK_INTERVAL / 2)
+
+
 async def test_who_is_cancelled_waits_for_the_thread_that_connects(server: RedisServer) -> None:
     layer = RedisChannelLayer(server.url)
     server.pause()
@@ -195,23 +246,25 @@ async def test_who_is_cancelled_waits_for_the_thread_that_connects(server: Redis
     eventually(lambda: server.connections() == 0, "its connections are closed")
 
 
-def test_an_operation_is_done_once_however_often_connecting_fails() -> None:
-    with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
-        layer = RedisChannelLayer(server.url)
+class TestDoubt:
+    """An exchange was done, and the server vanished before it could say so."""
+
+    @pytest.fixture(autouse=True)
+    def _haste(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+
+    @pytest.fixture
+    def server(self) -> Iterator[RedisServer]:
+        """Return a server that remembers."""
+        with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
+            yield server
+
+    def test_an_operation_is_done_once_however_often_connecting_fails(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
         reader = receiver_of(layer)
         operations = [Send("work", {"n": n}) for n in range(2)]
-        reader.exchange((), (), ["other"], 1)
-        link = reader._books.seats[0].link
-        receive = link.receive
-
-        def vanish() -> object:
-            receive()
-            link.receive = receive  # type: ignore[method-assign]
-            server.kill()
-            link.close()
-            return receive()
-
-        link.receive = vanish  # type: ignore[method-assign]
+        vanish_after_the_next_exchange(server, reader)
         for _ in range(3):
             with pytest.raises(LayerUnavailable):
                 reader.exchange(operations[:1])
@@ -219,7 +272,83 @@ def test_an_operation_is_done_once_however_often_connecting_fails() -> None:
         reader.exchange(operations)
         assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 0}, {"n": 1}, None]
         reader.close()
-        layer.close()
+
+    def test_operations_are_done_once_though_they_are_given_again_in_parts(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        operations = [Send("work", {"n": n}) for n in range(4)]
+        vanish_after_the_next_exchange(server, reader)
+        with pytest.raises(LayerUnavailable):
+            reader.exchange(operations)
+        server.start()
+        reader.exchange()
+        reader.exchange(operations[:2])
+        reader.exchange(operations[2:])
+        reader.exchange(operations[:1])  # of which there was no doubt any more
+        found = [layer.receive(["work"])[1] for _ in range(6)]
+        assert found == [{"n": 0}, {"n": 1}, {"n": 2}, {"n": 3}, {"n": 0}, None]
+        reader.close()
+
+    def test_what_was_taken_is_handed_over_to_who_asks_for_that_channel(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1}), Send("other", {"n": 2})])
+        vanish_after_the_next_exchange(server, reader)
+        with pytest.raises(LayerUnavailable):
+            reader.exchange((), (), ["work"], 2, wake_below=2)
+        server.start()
+        found = [reader.exchange((), (), [name], 2).deliveries for name in ("other", "work")]
+        assert [[each.message["n"] for each in some] for some in found] == [[2], [1]]
+        reader.close()
+
+    def test_who_is_handed_over_what_was_taken_looks_for_more(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1})])
+        vanish_after_the_next_exchange(server, reader)
+        with pytest.raises(LayerUnavailable):
+            reader.exchange((), (), ["work"], 2, wake_below=2)
+        server.start()
+        reader.exchange()
+        reader.drain()
+        assert len(reader.exchange((), (), ["work"], 2, wake_below=2).deliveries) == 1
+        assert reader.wait(LOOK_INTERVAL / 2)
+        reader.close()
+
+    @pytest.mark.parametrize("hold", [True, False])
+    def test_what_was_taken_goes_back_when_nobody_asks_for_it(
+        self, server: RedisServer, layer: RedisChannelLayer, *, hold: bool
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": n}) for n in range(3)])
+        vanish_after_the_next_exchange(server, reader)
+        with pytest.raises(LayerUnavailable):
+            reader.exchange((), (), ["work"], 2, hold=hold)
+        server.start()
+        reader.close()
+        assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": n} for n in range(3)]
+
+    def test_a_receive_that_fails_leaves_its_message_to_others(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1})])
+        vanish_after_the_next_exchange(server, reader)
+        close = reader.close
+
+        def come_back() -> None:
+            server.start()
+            close()
+
+        reader.close = come_back  # type: ignore[method-assign]
+        layer._lay_by(reader)
+        with pytest.raises(LayerUnavailable):
+            layer.receive(["work"])
+        assert layer.receive(["other"]) == (None, None)
+        assert layer.receive(["work"]) == ("work", {"n": 1})
 
 
 def test_what_cannot_be_begun_for_sure_goes_back_later() -> None:
@@ -270,3 +399,17 @@ def test_nobody_is_buried_when_everybody_was_away(
     found = layer.statistics()
     assert (found.messages_pending, found.dropped) == (1, {})
     reader.close()
+
+
+@pytest.mark.parametrize("step", [-300, 300])
+def test_who_sets_his_clock_is_on_time_again_after_one_exchange(
+    layer: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    layer.send("work", {"n": 1})
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + step)
+    layer.send("other", {})  # too early to know
+    layer.send("work", {"n": 2})
+    assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 1}, {"n": 2}, None]
+    layer.exchange([Send("in?x", {})])
+    assert layer.exchange((), ["in?x"], 1).deliveries[0].sent == pytest.approx(clock(), abs=1)

@@ -5,7 +5,7 @@ from secrets import token_hex
 
 import pytest
 
-from busway.bus.operations import GroupAdd, GroupSend
+from busway.bus.operations import GroupAdd, GroupSend, Send
 from busway.bus.redis import RedisChannelLayer
 from servers.redis import RedisServer
 
@@ -53,3 +53,25 @@ def test_a_message_to_a_large_group_costs_the_server_little(
         assert waiting == SENDS + 1
     layer.close()
     assert cost < bound
+
+
+@pytest.mark.soak
+def test_the_end_of_a_process_costs_the_server_little(server: RedisServer) -> None:
+    layer = RedisChannelLayer(server.url, capacity=2 * MEMBERS)
+    ending = RedisChannelLayer(server.url, capacity=2 * MEMBERS)
+    prefix = f"web.{token_hex(4)}!"
+    ending.receive([prefix])
+    with ending.receiver() as reader, layer.receiver() as sender:
+        reader.exchange((), (), [prefix], 1, wake_below=1)
+        for first in range(0, MEMBERS, 1000):
+            numbers = range(first, first + 1000)
+            sender.exchange([GroupAdd("all", f"{prefix}{n}") for n in numbers])
+            sender.exchange([Send(f"body?{n}", {}) for n in numbers])
+        before = processor_time(server)
+        ending.close()
+        cost = processor_time(server) - before
+    print(f"{1e3 * cost:.0f} ms")  # noqa: T201
+    assert layer.group_channels("all") == []
+    assert layer.group_sizes() == {}
+    layer.close()
+    assert cost < 1

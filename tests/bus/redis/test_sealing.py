@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from busway.bus.conformance import Factory, accounts, contents, groups, holding, lanes, queues
+from busway.bus.operations import GroupAdd, GroupSend, Send
 from busway.bus.redis import RedisChannelLayer
+from busway.bus.redis.receiver import RedisReceiver
 from servers.redis import RedisServer
 
 OLD, NEW = "an old key of many letters", "a new key of many letters"
@@ -170,3 +172,17 @@ def test_keys_can_be_changed_one_process_after_the_other(make: Make) -> None:
             for sender, reader in ((one, two), (two, one)):
                 sender.send("work", {"n": 1})
                 assert reader.receive(["work"]) == ("work", {"n": 1})
+
+
+def test_what_is_put_back_is_closed_again(layer: RedisChannelLayer, make: Make) -> None:
+    reader = layer.receiver()
+    assert isinstance(reader, RedisReceiver)
+    other = make(encryption_keys=[NEW])
+    reader.exchange([GroupAdd("group", "in?x")], (), ["in?x"], 9)
+    reader.exchange([Send("in?x", {"n": 1}), GroupSend("group", {"n": 2})])
+    found = reader.exchange((), (), ["in?x"], 9).deliveries
+    assert [each.message for each in found] == [{"n": 1}, {"n": 2}]
+    reader._restore(found)
+    assert [other.receive(["in?x"])[1] for _ in range(3)] == [{"n": 1}, {"n": 2}, None]
+    reader.close()
+    other.close()

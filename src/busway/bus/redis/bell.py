@@ -177,8 +177,11 @@ class Bell:
 
     def close(self) -> None:
         """Close everything."""
-        for server in list(self._lines):
-            self._forget(server)
+        # The selector first, with all that is in it: what a forked child takes out of its copy is
+        # out of the parent's too.
         self._selector.close()
+        for line in self._lines.values():
+            line.channel.close()
+        self._lines.clear()
         self._own.close()
         self._ringing.close()

@@ -48,8 +48,6 @@ class Books:
         self.held = Held()
         self.sources: dict[int, list[str]] = {}
         """Which of the channels may be on a shard, by its number."""
-        self.loose: dict[int, Sequence[bytes]] = {}
-        """What the last exchange took off each shard, and is not held."""
         self.void = 0
         """What came last and is nothing to hand over: group messages to nobody, forged messages."""
         self.forged: list[Delivery] = []
@@ -163,7 +161,7 @@ class Books:
             self.turn += asked.limit > 0
             request.turn = self.turn
         arguments = batch.arguments() if batch is not None else ()
-        return Call(seat, asked, batch, request, arguments, self._layer.life)
+        return Call(seat, asked, batch, request, arguments, self._layer.life, time.monotonic())
 
     def _let_go(self, request: wire.Request, asked: Asked, shard: int) -> None:
         """Say in a request which messages leave these hands."""
@@ -206,7 +204,7 @@ class Books:
         # The reply may be that of a server that has only now begun.
         if self._note_epoch(seat) and asked.returned:
             self._count_lost(seat, len(asked.returned))
-        self._layer.see(seat.shard, float(reply[4]), reply[3])
+        self._layer.see(seat.shard, float(reply[4]), reply[3], call.asked_at)
         if request.process:
             seat.life = call.life
         if asked.done or asked.returned:
@@ -214,8 +212,6 @@ class Books:
             self.held.remove(self.held.touch(gone))
         self.void = 0
         deliveries = self._deliver(call, reply[0]) if reply[0] else []
-        if reply[0] and (not request.hold or self._passing):
-            self.loose[seat.shard.number] = reply[0]
         if asked.limit:
             seat.due = float(reply[2])
         if asked.listening:

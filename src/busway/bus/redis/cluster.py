@@ -1,5 +1,6 @@
 """Redis Cluster: which node has a slot."""
 
+import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -46,7 +47,9 @@ class Cluster:
                 return
             self._looked_at = time.monotonic()
             error: LayerUnavailable | None = None
-            for server in (*self._nodes.values(), *self._starts):
+            # In any order: one that is cut off from the others knows only what was.
+            known = [*self._nodes.values(), *self._starts]
+            for server in random.sample(known, len(known)):
                 try:
                     self._read(server, _ask(server))
                 except LayerUnavailable as failure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from busway.bus import names
 from busway.bus.errors import LayerUnavailable
-from busway.bus.operations import Delivery, GroupSend, Operation, Outcome, Refusal, Return
+from busway.bus.operations import Delivery, Operation, Outcome, Refusal, Return
 from busway.bus.redis import packing
 from busway.bus.redis.books import GROWING, Books
 from busway.bus.redis.complaints import ServerError, explain
@@ -35,6 +35,8 @@ class Exchanges:
         """Calls whose replies were lost, with the connections and all attempts to ask again."""
         self._applied: list[Operation] = []
         """What the exchange under way, or the last one if it failed, has applied so far."""
+        self._settled: dict[int, Operation] = {}
+        """What exchanges that failed have applied and nobody has given again, by identity."""
         self._taken: list[Delivery] = []
         """What it has taken so far."""
         self._spare: list[Delivery] = []
@@ -52,7 +54,8 @@ class Exchanges:
     ) -> Steps:
         """Return the steps of an exchange: see `Receiver.exchange`."""
         kept: Sequence[int] | None = None
-        if self.doubt or self._applied or self._taken:
+        given = operations
+        if self.doubt or self._applied or self._taken or self._settled:
             kept = yield from self._resume(operations)
             operations = [operations[index] for index in kept]
         outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
@@ -61,6 +64,9 @@ class Exchanges:
             yield from self._discard()
         if self._applied or self._taken:
             self._applied, self._taken = [], []
+        if self._settled:
+            for each in given:
+                self._settled.pop(id(each), None)
         joined, self._books.joined = self._books.joined, []
         refused = outcome.refused
         if kept is not None:
@@ -89,8 +95,6 @@ class Exchanges:
         hold: bool,
     ) -> Steps:
         layer = self._layer
-        if self._books.loose:
-            self._books.loose = {}
         returned: list[Delivery] = []
         batches: Sequence[packing.Batch | None] = ()
         if operations:
@@ -105,8 +109,10 @@ class Exchanges:
             layer.live()
             if hold:
                 self._books.measure(len(done))
-            if self._spare:
-                return (yield from self._with_spare(operations, done, channels, limit))
+            if self._spare and (spare := self._take_spare(channels, limit)):
+                outcome = yield from self._all(operations, done, channels, 0, 0, hold=True)
+                self._ring()  # nobody else wakes it: it is not registered
+                return Outcome(spare, outcome.refused)
         asked = Asked(operations, returned, done, limit, wake_below, hold, bool(channels))
         seats = self._books.seats
         if len(seats) > 1:
@@ -121,8 +127,9 @@ class Exchanges:
     ) -> Generator[Sequence[Call], Sequence[Any], list[int]]:
         """Find out what became of an exchange that failed; returns the places of what is left.
 
-        An operation that is given again, the same object, was not lost and is not done twice. What
-        was taken is handed over by the next exchange that wants something.
+        An operation that is given again, the same object, was not lost and is not done twice, even
+        if others are given before it. What was taken is handed over by the next exchange that wants
+        something.
         """
         if self.doubt:
             calls = self.doubt
@@ -144,25 +151,31 @@ class Exchanges:
                 raise error
         self._spare += self._taken
         self._taken = []
-        applied = set(map(id, self._applied))
+        self._settled |= {id(each): each for each in self._applied if not isinstance(each, Return)}
+        self._applied = []
         return [
             index
             for index, each in enumerate(operations)
-            if id(each) not in applied
+            if id(each) not in self._settled
             and not (isinstance(each, Return) and not self._books.held.find(each.delivery))
         ]
 
-    def _with_spare(
-        self,
-        operations: Sequence[Operation],
-        done: Sequence[Delivery],
-        channels: Sequence[str],
-        limit: int,
-    ) -> Steps:
-        """Do an exchange that takes what a call in doubt had taken."""
-        outcome = yield from self._all(operations, done, channels, 0, 0, hold=True)
-        spare, self._spare = self._spare[:limit], self._spare[limit:]
-        return Outcome(spare, outcome.refused)
+    def _take_spare(self, channels: Sequence[str], limit: int) -> list[Delivery]:
+        """Return what failed exchanges have taken off `channels`."""
+        found: list[Delivery] = []
+        left: list[Delivery] = []
+        for each in self._spare:
+            is_wanted = len(found) < limit and names.address(each.channel) in channels
+            (found if is_wanted else left).append(each)
+        self._spare = left
+        return found
+
+    def leftover(self) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
+        """Find out what failed exchanges have taken and nobody was given; returns it."""
+        if any(call.asked.limit for call in self.doubt):
+            yield from self._resume(())
+        found, self._spare, self._taken = self._spare + self._taken, [], []
+        return found
 
     def _discard(self) -> Generator[Sequence[Call], Sequence[Any], None]:
         """Drop what is not genuine, and count it."""
@@ -232,16 +245,19 @@ class Exchanges:
     def _do_on_full(
         self, seat: Seat, asked: Asked
     ) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
-        """Do on a server without memory what adds nothing to it; returns what was taken."""
-        left = [each for each in asked.operations if not isinstance(each, (*GROWING, GroupSend))]
+        """Do on a server without memory what adds nothing to it; returns what was taken.
+
+        Messages to groups are counted as dropped there.
+        """
+        left = [each for each in asked.operations if not isinstance(each, GROWING)]
         batch = self._layer.pack(left)[seat.shard.number] if left else None
-        asked = asked._replace(operations=left, done=())
+        asked = asked._replace(operations=left)
         call = self._books.call(seat, asked, batch)
         call.request.full = True
         (reply,) = yield (call,)
         if isinstance(reply, ServerError):
             raise LayerUnavailable(explain(reply))
-        return self._books.settle(call, asked, reply, was_refused=True)
+        return self._books.settle(call, asked, reply, was_refused=False)
 
     def _take_all(self, asked: Asked) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
         """Finish what is done, and take from all shards; register with them to sleep.
@@ -325,17 +341,30 @@ class Exchanges:
         (reply,) = yield (call,)
         refused = list(self._books.refusals(asked, batch, reply))
         if isinstance(reply, ServerError):
+            if refused:
+                asked = asked._replace(done=())
             return Outcome((yield from self._do_on_full(seat, asked)), refused)
         deliveries = self._books.settle(call, asked, reply, was_refused=bool(refused))
-        left = asked.limit - len(deliveries)
-        if reply[0] and left and self._books.void:
-            # Group messages to nobody took the place of messages that may still wait.
+        if reply[0] and self._books.void and len(deliveries) < asked.limit:
             self._remember(asked.operations, refused, deliveries)
-            more = yield from self._single(
-                seat, asked._replace(operations=(), returned=(), done=(), limit=left), None
-            )
-            deliveries += more.deliveries
+            yield from self._take_on(seat, asked, deliveries)
         return Outcome(deliveries, refused)
+
+    def _take_on(
+        self, seat: Seat, asked: Asked, deliveries: list[Delivery]
+    ) -> Generator[Sequence[Call], Sequence[Any], None]:
+        """Add what else there is: group messages to nobody took the place of it."""
+        asked = asked._replace(operations=(), returned=(), done=())
+        limit = asked.limit
+        while self._books.void and len(deliveries) < limit:
+            asked = asked._replace(limit=limit - len(deliveries))
+            call = self._books.call(seat, asked, None)
+            (reply,) = yield (call,)
+            if isinstance(reply, ServerError):
+                raise LayerUnavailable(explain(reply))
+            found = self._books.settle(call, asked, reply, was_refused=False)
+            self._taken += found
+            deliveries += found
 
 
 def _in_batch(batch: packing.Batch | None, operations: Sequence[Operation]) -> list[Operation]:

@@ -40,7 +40,7 @@ class Held:
         self.counts: dict[int, int] = {}
         """How many messages are held of each shard."""
         self.lost: dict[int, int] = {}
-        """Places of what was last lost with a shard, and its number."""
+        """Places of what was last lost with each shard, and its number."""
         self._bundles: dict[int, Bundle] = {}
 
     def take(self, shard: int, first: int, count: int) -> None:
@@ -97,5 +97,6 @@ class Held:
         lost = [place for place, bundle in self._bundles.items() if bundle.shard == shard]
         for place in lost:
             del self._bundles[place]
-        self.lost = dict.fromkeys(lost, shard)
+        before = {place: each for place, each in self.lost.items() if each != shard}
+        self.lost = before | dict.fromkeys(lost, shard)
         self.counts.pop(shard, None)

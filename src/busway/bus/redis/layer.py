@@ -16,7 +16,7 @@ from busway.bus.codec import Ids, decode_envelope
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
 from busway.bus.layer import ChannelLayer, Receiver
-from busway.bus.operations import GroupAdd, Operation
+from busway.bus.operations import Delivery, GroupAdd, Operation
 from busway.bus.plans import Plans
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
@@ -40,6 +40,9 @@ _NEVER = (0.0, 0)
 
 _SAME_CLOCK = 0.001
 """Seconds that clocks may differ and count as one."""
+
+_SET = 1.0
+"""Seconds by which a clock is off that somebody has set."""
 
 
 class RedisChannelLayer(ChannelLayer):
@@ -87,8 +90,8 @@ class RedisChannelLayer(ChannelLayer):
             Ids().new,
             self.seal,
         )
-        self._offset = 0.0
-        """Seconds that the servers' clock is ahead of ours."""
+        self._offsets = [0.0] * len(self.parts)
+        """Seconds that each shard's clock is ahead of ours."""
         self._is_new = False
         """Whether a server has lost its data, or thought this process dead: the members of groups
         are to be added again."""
@@ -142,18 +145,33 @@ class RedisChannelLayer(ChannelLayer):
         """Return the mark of a shard's data; empty while it is not known."""
         return self._epochs.get(shard.key, b"")
 
-    def see(self, shard: Shard, now: float, waiting: int) -> None:
-        """Take note of how many messages wait on a shard now, by its clock: should it lose them."""
+    def see(self, shard: Shard, now: float, waiting: int, asked: float) -> None:
+        """Take note of how many messages wait on a shard now, by its clock: should it lose them.
+
+        `asked` is when it was asked, by `time.monotonic`. Clocks that were set meanwhile are
+        noticed by it.
+        """
+        ahead = now - self.now(shard)
+        if not -_SET < ahead < _SET:
+            took = time.monotonic() - asked
+            if not -_SET - took < ahead < _SET:
+                self._offsets[shard.number] += ahead + took / 2
         if now > self._seen.get(shard.key, _NEVER)[0]:
             self._seen[shard.key] = now, waiting
 
-    def now(self) -> float:
-        """Return the time by the servers' clock: seconds since the epoch."""
-        return time.time() + self._offset
+    def now(self, shard: Shard | None = None) -> float:
+        """Return the time by a shard's clock, None: the first one's; seconds since the epoch."""
+        return time.time() + self._offsets[0 if shard is None else shard.number]
 
     def pack(self, operations: Sequence[Operation]) -> Sequence[packing.Batch | None]:
         """Return operations made ready for each shard. Raises `UsageError`."""
-        return self._packer.pack(operations, self.now(), len(self.parts), self.shard_of)
+        now = time.time()
+        times = [now + offset for offset in self._offsets]
+        return self._packer.pack(operations, times, self.shard_of)
+
+    def repack(self, delivery: Delivery) -> bytes:
+        """Return a delivery ready to be put back."""
+        return self._packer.repack(delivery)
 
     def shard_of(self, address: str, lane: str) -> int:
         """Return the number of the shard that has the messages of an address and lane."""
@@ -187,7 +205,8 @@ class RedisChannelLayer(ChannelLayer):
         epoch, seconds, micros = link.run(script("hello"), shard.key, mark, *view)
         after = time.time()
         offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
-        self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
+        is_same = abs(offset) < _SAME_CLOCK + after - before
+        self._offsets[shard.number] = 0.0 if is_same else offset
         with self._epoch_lock:
             is_lost = self._epochs.get(shard.key, epoch) != epoch
             self._epochs[shard.key] = epoch

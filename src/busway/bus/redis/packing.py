@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from secrets import randbits
 from struct import Struct
+from sys import maxsize
 from typing import Any
 
 import msgspec
@@ -11,7 +12,15 @@ from busway.bus import names
 from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
 from busway.bus.codec import Envelope, Kind, encode, encode_message
 from busway.bus.messages import Message, check_message
-from busway.bus.operations import GroupAdd, GroupDiscard, GroupSend, Leave, Operation, Send
+from busway.bus.operations import (
+    Delivery,
+    GroupAdd,
+    GroupDiscard,
+    GroupSend,
+    Leave,
+    Operation,
+    Send,
+)
 from busway.bus.parcels import check_delay, lane_of, notice
 from busway.bus.plans import Plan, Plans
 from busway.bus.redis.wire import core_of, lane_field, turn_of
@@ -134,20 +143,21 @@ class Packer:
     def pack(
         self,
         operations: Sequence[Operation],
-        now: float,
-        shards: int,
+        times: Sequence[float],
         shard_of: Callable[[str, str], int],
     ) -> list[Batch | None]:
         """Return the batch of each shard, or None.
 
-        `now` is seconds since the epoch; `shard_of` says where an address and a lane belong.
+        `times` is the time by the clock of each, seconds since the epoch; `shard_of` says where an
+        address and a lane belong.
         Raises `UsageError` for names and messages that are wrong.
         """
+        shards = len(times)
         batches: list[Batch | None] = [None] * shards
         plans, new_id, kind = self._plans, self._new_id, Kind.MESSAGE
         for index, operation in enumerate(operations):
             if not isinstance(operation, Send):
-                self._pack_other(batches, index, operation, now, shard_of)
+                self._pack_other(batches, index, operation, times, shard_of)
                 continue
             channel = operation.channel
             message: Any = operation.message
@@ -161,10 +171,12 @@ class Packer:
             delay = operation.delay
             check_delay(delay)
             lane = "" if plan.ordering is None else lane_of(plan, message)
+            shard = shard_of(plan.address, lane) if shards > 1 else 0
+            now = times[shard]
             expires = now + delay + plan.expiry
             envelope = Envelope(expires, kind, new_id(), channel, now, message, lane)
             data = self._close(envelope)
-            batch = _batch(batches, shard_of(plan.address, lane) if shards > 1 else 0)
+            batch = _batch(batches, shard)
             if delay:
                 rule, turn = batch.rule(plan), turn_of(envelope.id, lane)
                 batch.add([4, rule, turn, now + delay, f"{envelope.id:016x}"], index, data)
@@ -190,23 +202,35 @@ class Packer:
             encode_message(envelope.message, envelope.channel, limit)
         return data
 
+    def repack(self, delivery: Delivery) -> bytes:
+        """Return the envelope of a delivery as it was before it was opened."""
+        fields = (getattr(delivery, name) for name in Envelope.__struct_fields__)
+        envelope = Envelope(*fields)
+        seal, message, group = self._seal, envelope.message, envelope.group
+        if seal is not None and group:
+            envelope.message = seal.close_for_group(message, group, maxsize)
+        elif seal is not None:
+            envelope.message = seal.close(message, envelope.channel, maxsize)
+        return encode(envelope)
+
     def _pack_other(
         self,
         batches: list[Batch | None],
         index: int,
         operation: Operation,
-        now: float,
+        times: Sequence[float],
         shard_of: Callable[[str, str], int],
     ) -> None:
         match operation:
             case GroupSend(group):
                 names.check_group(group)
-                self._pack_group_send(batches, index, operation, now)
+                self._pack_group_send(batches, index, operation, times)
             case GroupAdd(group, channel):
                 names.check_group(group)
                 names.check_channel(channel)
                 plan = self._plans[channel]
-                batch = _batch(batches, shard_of(plan.address, ""))
+                shard = shard_of(plan.address, "")
+                batch, now = _batch(batches, shard), times[shard]
                 lane = plan.lane.partition("\0")[0]
                 rule = [plan.capacity, plan.lane_capacity, plan.expiry, plan.ordering or "", lane]
                 joined = self._notice(plan, Kind.JOINED, group, channel, now)
@@ -216,26 +240,32 @@ class Packer:
                 names.check_group(group)
                 names.check_channel(channel)
                 plan = self._plans[channel]
-                batch = _batch(batches, shard_of(plan.address, ""))
+                shard = shard_of(plan.address, "")
+                batch, now = _batch(batches, shard), times[shard]
                 left = self._notice(plan, Kind.LEFT, group, channel, now)
                 batch.add([2, group, channel], index, *left)
             case Leave(channel):
                 names.check_channel(channel)
                 plan = self._plans[channel]
-                batch = _batch(batches, shard_of(plan.address, ""))
+                shard = shard_of(plan.address, "")
+                batch, now = _batch(batches, shard), times[shard]
                 batch.add([5, channel], index, *self._notice(plan, Kind.LEFT, "", channel, now))
             case _:
                 pass  # what is given back is put back all at once, to keep its order
 
     def _pack_group_send(
-        self, batches: list[Batch | None], index: int, operation: GroupSend, now: float
+        self,
+        batches: list[Batch | None],
+        index: int,
+        operation: GroupSend,
+        times: Sequence[float],
     ) -> None:
         group, message = operation.group, operation.message
         encode_message(message, group, self._limit, checked=operation.checked)
         values = self._lane_values(message)
         if self._seal is not None:
             message = self._seal.close_for_group(message, group, self._limit)
-        core = core_of(message, now)
+        core = core_of(message, times[0])
         for shard in range(len(batches)):
             batch = _batch(batches, shard)
             # Each target's message gets its number in the place of the last eight digits.
@@ -256,6 +286,13 @@ def _batch(batches: list[Batch | None], shard: int) -> Batch:
     batch = batches[shard]
     if batch is None:
         batch = batches[shard] = Batch([], {}, [], [], [], {}, set())
+    return batch
+
+
+def restored(deliveries: Sequence[Delivery], envelopes: Iterable[bytes]) -> Batch:
+    """Return a batch that puts deliveries, which are not held, back in front."""
+    batch = Batch([], {}, [], [], [], {}, set())
+    batch.add([6, *(turn_of(each.id, each.lane) for each in deliveries)], 0, *envelopes)
     return batch
 
 

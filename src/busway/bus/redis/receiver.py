@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from busway.bus.codec import encode
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.layer import Receiver
 from busway.bus.operations import Delivery, Operation, Outcome, Return
-from busway.bus.redis import wire
+from busway.bus.redis import packing
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.books import Books
 from busway.bus.redis.complaints import ServerError, is_passing
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from busway.bus.redis.layer import RedisChannelLayer
 
 T = TypeVar("T")
+
+_LARGE = 64 * 1024
+"""Bytes from which a server that does not read may hold up who sends them."""
 
 LOOK_INTERVAL = 5.0
 """Seconds after which a receiver looks without having been woken: a connection may have died and
@@ -122,18 +126,18 @@ class RedisReceiver(Receiver):
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Put back what was taken for somebody who is gone."""
         operations: list[Operation] = [Return(each) for each in deliveries if each.place]
-        loose, self._books.loose = self._books.loose, {}
         with suppress(BusError):
             if operations:
                 self.exchange(operations)
-            for number, raw in loose.items():
-                seat = self._books.seats[number]
-                seat.number += 1
-                request = wire.Request(self.name, seat.number)
-                data, turns = wire.loose(raw)
-                if data:
-                    request.segments = [[6, *turns]]
-                    self._run([Call(seat, NOTHING, None, request, data, self._layer.life)])
+            self._restore([each for each in deliveries if not each.place])
+
+    def _restore(self, deliveries: Sequence[Delivery]) -> None:
+        """Put back what is not held. Raises `LayerUnavailable`."""
+        for seat in self._books.seats:
+            mine = [each for each in deliveries if self._books.home(each) == seat.shard.number]
+            if mine:
+                batch = packing.restored(mine, map(self._layer.repack, mine))
+                self._run([self._books.call(seat, NOTHING, batch)])
 
     # -- calls ------------------------------------------------------------------------
 
@@ -195,7 +199,10 @@ class RedisReceiver(Receiver):
     async def _arun(self, calls: Sequence[Call], replies: list[Any]) -> None:
         """Do a `_run` from async code; the replies so far are in `replies` when cancelled."""
         self._exchanges.doubt = calls
-        self._send(calls)
+        if _size(calls) < _LARGE:
+            self._send(calls)
+        else:
+            await _in_thread(self._send, calls)
         for call in calls:
             try:
                 replies.append(await call.seat.link.areceive())
@@ -313,10 +320,9 @@ class RedisReceiver(Receiver):
 
     def patience(self) -> float:
         """See `Receiver.patience`."""
-        due = min((seat.due for seat in self._books.seats if seat.due), default=0.0)
-        if not due:
-            return LOOK_INTERVAL
-        return max(0.0, min(due - self._layer.now() + 0.001, LOOK_INTERVAL))
+        now = self._layer.now
+        waits = (seat.due - now(seat.shard) for seat in self._books.seats if seat.due)
+        return max(0.0, min(min(waits, default=inf) + 0.001, LOOK_INTERVAL))
 
     def interrupt(self) -> None:
         """See `Receiver.interrupt`."""
@@ -344,11 +350,31 @@ class RedisReceiver(Receiver):
         self._closed = True
         try:
             if not self._layer.is_closed:
+                with suppress(BusError):
+                    self._restore([each for each in self._leftover() if not each.place])
                 for seat in self._books.seats:
                     if seat.life or seat.subscription:
                         self._leave(seat)
         finally:
             self._release()
+
+    def _leftover(self) -> list[Delivery]:
+        """Return what was taken for nobody. Raises `LayerUnavailable`: it is asked for once."""
+        steps = self._exchanges.leftover()
+        try:
+            calls = next(steps)
+            while True:
+                replies = []
+                for call in calls:
+                    try:
+                        replies.append(call.seat.run(call))
+                    except ServerError as error:
+                        replies.append(error)
+                self._exchanges.doubt = ()
+                calls = steps.send(replies)
+        except StopIteration as end:
+            found: list[Delivery] = end.value
+            return found
 
     def _leave(self, seat: Seat) -> None:
         arguments = (
@@ -364,6 +390,10 @@ class RedisReceiver(Receiver):
     def _release(self) -> None:
         self._links.close()
         self._bell.close()
+
+
+def _size(calls: Sequence[Call]) -> int:
+    return sum(len(data) for call in calls for data in call.arguments)
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:

@@ -29,6 +29,9 @@ _PARTS = {
     "statistics": (*_ALL, "burial", "statistics"),
 }
 
+NAMES = tuple(_PARTS)
+"""Names of all scripts."""
+
 
 @cache
 def script(name: str) -> Script:

@@ -43,6 +43,8 @@ class Call(msgspec.Struct, gc=False):
     arguments: Sequence[bytes]
     life: int
     """In which life of its process it was made."""
+    asked_at: float
+    """When, by `time.monotonic`."""
 
 
 class Seat:

@@ -1,6 +1,7 @@
 """The servers of a bus, and how to connect to them: by redis-py."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, cast
 
 import redis
@@ -33,7 +34,7 @@ class Server:
         Raises `ConfigurationError` for what redis-py does not take.
         """
         self.name = _without_password(url)
-        self.timeout = float(options.get("socket_timeout") or 10.0)
+        self.timeout = _timeout(options.get("socket_timeout"))
         self._url = url
         self._options = options
         # Versions of redis-py differ in what they wait for without a limit: a handshake, a reply.
@@ -48,8 +49,8 @@ class Server:
             pool = ConnectionPool.from_url(url, **given)
             self._class, self._arguments = pool.connection_class, pool.connection_kwargs
             self._class(**self._arguments)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"{self.name}: {error}") from None
+        except (TypeError, ValueError, redis.RedisError) as error:
+            raise ConfigurationError(f"{self.name}: {_reason(url, error)}") from None
 
     @property
     def host(self) -> str:
@@ -110,6 +111,26 @@ class SentinelServer(Server):
                 f"{self.name}: {error}; are the sentinels reachable, and is that its name?"
             ) from error
         return self._connect({**self._arguments, "host": host, "port": port}, patience)
+
+
+def _timeout(given: object) -> float:
+    if given is None or (isinstance(given, int | float) and 0 < given < inf):
+        return float(given or 10.0)
+    raise ConfigurationError(f"socket_timeout is {given!r}, expected seconds, more than 0")
+
+
+def _reason(url: str, error: Exception) -> str:
+    """Return why redis-py does not take a URL and options."""
+    text = str(error)
+    if text.startswith("Port could not") and "@" in url:
+        # Its text has what comes before the first special character.
+        return (
+            "the port is no number; if user or password have special characters, write them as "
+            "urllib.parse.quote(password, safe='') does"
+        )
+    if "unexpected keyword argument 'ssl_" in text:
+        return f"{text.partition(' ')[2]}; options of TLS are for rediss://"
+    return text
 
 
 def _without_password(url: str) -> str:

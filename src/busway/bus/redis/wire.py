@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from busway.bus.bundles import decode_bundle, untie
 from busway.bus.codec import Envelope, Kind, encode
 from busway.bus.errors import ChannelFull
 from busway.bus.operations import Delivery, Operation, Refusal
@@ -112,17 +111,6 @@ def refusals(
         refused.append(Refusal(index, operation, ChannelFull(plan.address, why, limit)))
     refused.sort(key=lambda refusal: refusal.index)
     return refused
-
-
-def loose(bundles: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
-    """Return what a shard gave, without notices, to be put back: envelopes and their turns."""
-    data, turns = [], []
-    for bundle in bundles:
-        for one, envelope in zip(untie(bundle), decode_bundle(bundle), strict=True):
-            if envelope.kind <= Kind.GROUP_MESSAGE:
-                data.append(one)
-                turns.append(turn_of(envelope.id, envelope.lane))
-    return data, turns
 
 
 def statistics_by_address(replies: Iterable[Sequence[Sequence[Any]]]) -> dict[str, Statistics]:

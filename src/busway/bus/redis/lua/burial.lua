@@ -37,16 +37,22 @@ local function settle(receiver, begun)
   end
 end
 
--- Drops what waits for a prefix whose process died; its channels leave their groups.
+-- Drops what waits for a prefix whose process died; its lanes go on, its channels leave their groups.
 local function abandon(prefix)
   local record = channel(prefix)
-  flush(record)
   record.owner = ''
   record.remade = true
-  local key = P .. 'm:' .. prefix
+  while true do
+    flush(record)
+    local bundle = call('LPOP', P .. 'm:' .. prefix)
+    if not bundle then break end
+    local items = untie(bundle)
+    for i = 2, #items, 2 do
+      if items[i] ~= '' then release(items[i]) end
+    end
+  end
   if record.pending > 0 then drop(record, 'receiver died', record.pending) end
   waiting = waiting - record.pending
-  call('DEL', key)
   record.pending = 0
   record.changed = true
   unblock(record)
@@ -66,9 +72,11 @@ local function bury(process)
   end
   call('DEL', P .. 'r:' .. process, P .. 'o:' .. process)
   call('ZREM', P .. 'processes', process)
-  for _, address in ipairs(call('SMEMBERS', P .. 'channels')) do
-    -- The dead receiver may have been the one that was woken for it.
-    if call('EXISTS', P .. 'm:' .. address) == 1 then ring(channel(address), 1) end
+  for _, name in ipairs(subscriptions) do
+    for _, address in ipairs(unpack_(call('HGET', P .. 'subs', name))) do
+      -- The dead receiver may have been the one that was woken for it.
+      if call('EXISTS', P .. 'm:' .. address) == 1 then ring(channel(address), 1) end
+    end
   end
 end
 

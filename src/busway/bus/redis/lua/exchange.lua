@@ -56,7 +56,7 @@ end
 local made_others
 local function others()
   made_others = made_others or make_others(
-    rules, argument, refused, closed, request[WAKE_BELOW] > 0 and receiver or nil, held)
+    rules, argument, refused, closed, request[WAKE_BELOW] > 0 and receiver or nil, held, request[FULL])
   return made_others
 end
 
@@ -99,9 +99,16 @@ end
 
 -- What is held -------------------------------------------------------------------------------
 
+-- Calls a command with all of a list, of which Lua's stack has room for some thousands at a time.
+local function call_with(command, key, list)
+  for from = 1, #list, 4000 do
+    call(command, key, unpack(list, from, math.min(from + 3999, #list)))
+  end
+end
+
 local function forget(finished, gone)
-  if finished[1] then call('HDEL', held, unpack(finished)) end
-  if gone[1] then call('HSET', held, unpack(gone)) end
+  if finished[1] then call_with('HDEL', held, finished) end
+  if gone[1] then call_with('HSET', held, gone) end
 end
 
 -- Lets the lanes of lane, id, lane, id… go on.
@@ -186,7 +193,11 @@ local function take_round(names, limit)
   if not names[2] then return take_from(names[1], limit) end
   local keys, found, left = {}, {}, limit
   for i = 1, #names do keys[i] = P .. 'm:' .. names[(i + request[TURN]) % #names + 1] end
-  if call('EXISTS', unpack(keys)) == 0 then return end
+  local any = 0
+  for from = 1, #keys, 4000 do
+    any = any + call('EXISTS', unpack(keys, from, math.min(from + 3999, #keys)))
+  end
+  if any == 0 then return end
   for i = 1, #names do
     if call('EXISTS', keys[i]) == 1 then found[#found + 1] = keys[i]:sub(#P + 3) end
   end
@@ -223,7 +234,7 @@ if request[LIMIT] > 0 then
       kept[#kept + 1] = 'b'
       kept[#kept + 1] = request[PLACE] + request[REACH] - 1
     end
-    call('HSET', held, unpack(kept))
+    call_with('HSET', held, kept)
   end
   if released[1] then others().release_all(released) end
 end
@@ -261,8 +272,10 @@ if names[1] or earlier ~= '' then
     if earlier ~= name then pass_on(request[EARLIER_CHANNELS]) end
   end
   if wanted then subscribe(name) end
-  -- Lanes that were let go without being held may have brought new messages.
-  local looked = count < request[LIMIT] and (request[HOLD] or not request[LANED])
+  -- Large messages may have been left, and lanes that were let go without being held may have
+  -- brought new ones.
+  local looked = count < request[LIMIT] and size < MAX_SIZE
+    and (request[HOLD] or not request[LANED])
   if not looked then pass_on(names) end
 end
 local left = finish()

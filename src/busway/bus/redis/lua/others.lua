@@ -1,7 +1,7 @@
 -- What most exchanges do without: see `others()` in `exchange`. Operations that are no plain sends,
 -- and bundles that have to be opened. Put between `queues` and `exchange`.
 
-local function make_others(rules, argument, refused, closed, sender, held)
+local function make_others(rules, argument, refused, closed, sender, held, full)
   local Q = queues()
   local untie, tie, enqueue, place, discard, leave, put_back, drop, begin_lane, address_of, release,
     is_notice, without_expired =
@@ -86,7 +86,7 @@ local function make_others(rules, argument, refused, closed, sender, held)
     for i = 1, #found, 2 do
       local address, target = found[i], unpack_(found[i + 1])
       if target[2] > now then
-        local rule = target[3]
+        local rule, record = target[3], channel(address)
         local to_process = address:sub(-1) == '!'
         local lane, turn, low = '', '', (i - 1) / 2
         if not to_process then
@@ -97,8 +97,9 @@ local function make_others(rules, argument, refused, closed, sender, held)
         ends[expiry] = ends[expiry] or '\153\203' .. struct.pack('>d', now + expiry)
         local envelope = ends[expiry] .. (to_process and '\1' or '\0') .. high
           .. struct.pack('>I4', low) .. pack(address) .. core .. pack(lane) .. group_end
-        local record = channel(address)
-        if place(record, envelope, turn, rule[1], rule[2], nil) then
+        if full then
+          drop(record, 'memory')
+        elseif place(record, envelope, turn, rule[1], rule[2], nil) then
           drop(record, 'full')
         else
           accept(record, 1)

@@ -118,6 +118,7 @@ make_queues = function()
       record.pending = record.pending - 1
       waiting = waiting - 1
       drop(record, 'expired')
+      unblock(record)
     end
     if record.owner == '' then leave((head_of(envelope))) end
     if turn ~= '' then release(turn) end
@@ -249,6 +250,10 @@ make_queues = function()
 
   -- Groups -------------------------------------------------------------------------------------
 
+  local function forget_if_empty(group)
+    if call('EXISTS', P .. 't:' .. group) == 0 then call('ZREM', P .. 'groups', group) end
+  end
+
   local function discard(group, member)
     if call('ZREM', P .. 'g:' .. group, member) == 0 then return false end
     local address = address_of(member)
@@ -258,23 +263,47 @@ make_queues = function()
     if raw then
       local target = unpack_(raw)
       target[1] = target[1] - 1
-      if target[1] > 0 then call('HSET', key, address, pack(target)) else call('HDEL', key, address) end
+      if target[1] > 0 then
+        call('HSET', key, address, pack(target))
+      else
+        call('HDEL', key, address)
+        forget_if_empty(group)
+      end
     end
     return true
   end
 
+  local function split(pair)
+    local cut = pair:find('\0', 1, true)
+    return pair:sub(1, cut - 1), pair:sub(cut + 1)
+  end
+
+  -- Takes all channels of a prefix out of their groups: they may be many.
+  local function leave_prefix(prefix)
+    local key, members = P .. 'of:' .. prefix, {}
+    for _, pair in ipairs(call('ZRANGE', key, 0, -1)) do
+      local member, group = split(pair)
+      members[group] = members[group] or {}
+      table.insert(members[group], member)
+    end
+    for group, found in pairs(members) do
+      for from = 1, #found, 4000 do
+        call('ZREM', P .. 'g:' .. group, unpack(found, from, math.min(from + 3999, #found)))
+      end
+      call('HDEL', P .. 't:' .. group, prefix)
+      forget_if_empty(group)
+    end
+    return call('DEL', key) == 1
+  end
+
   -- Takes a channel out of all its groups; of a prefix, all its channels. Says whether there were any.
   function leave(name)
+    if name:sub(-1) == '!' then return leave_prefix(name) end
     local key = P .. 'of:' .. address_of(name)
-    local found
-    if name:sub(-1) == '!' then
-      found = call('ZRANGE', key, 0, -1)
-    else
-      found = call('ZRANGEBYLEX', key, '[' .. name .. '\0', '(' .. name .. '\1')
-    end
+    local found = call('ZRANGEBYLEX', key, '[' .. name .. '\0', '(' .. name .. '\1')
     for _, pair in ipairs(found) do
-      local cut = pair:find('\0', 1, true)
-      discard(pair:sub(cut + 1), pair:sub(1, cut - 1))
+      local member, group = split(pair)
+      discard(group, member)
     end
     return #found > 0
   end
