@@ -104,7 +104,7 @@ class Exchanges:
         if limit:
             layer.live()
             if hold:
-                self._books.measure(len(done))
+                self._books.pace.measure(len(done))
             if self._spare:
                 return (yield from self._with_spare(operations, done, channels, limit))
         asked = Asked(operations, returned, done, limit, wake_below, hold, bool(channels))

@@ -124,8 +124,6 @@ class RedisChannelLayer(ChannelLayer):
         self._links = Links(self.link)
         self.life = 1
         """Counts how often this process was thought dead, and came back."""
-        self._alive_until = 0.0
-        """Until when nobody thinks it dead, by `time.monotonic`; 0: nobody knows it yet."""
         self._heard_by: set[bytes] = set()
         """Shards that have got a heartbeat of this process."""
         self._heart = Heartbeat(self._beat)
@@ -165,13 +163,7 @@ class RedisChannelLayer(ChannelLayer):
 
     def live(self) -> None:
         """See to it that others know this process to be alive."""
-        if not self._alive_until:
-            self._alive_until = time.monotonic() + ALIVE
-            self._heart.start()
-
-    def is_surely_alive(self) -> bool:
-        """Say whether nobody can think this process dead."""
-        return time.monotonic() < self._alive_until
+        self._heart.start()
 
     def _greet(self, link: Link, server: Server) -> None:
         for shard in self.parts:
@@ -204,7 +196,6 @@ class RedisChannelLayer(ChannelLayer):
 
     def _beat(self) -> bool:
         """Tell every shard that this process is alive; returns whether all have heard it."""
-        start = time.monotonic()
         arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
         is_heard, was_buried = True, False
         for shard in self.parts:
@@ -223,11 +214,9 @@ class RedisChannelLayer(ChannelLayer):
         if was_buried:
             self.life += 1  # receivers make themselves known again
             self._is_new = True
-        if is_heard:
-            if self._is_new:
-                self._is_new = False
-                self._add_members_again()
-            self._alive_until = start + ALIVE
+        if is_heard and self._is_new:
+            self._is_new = False
+            self._add_members_again()
         return is_heard
 
     def _add_members_again(self) -> None:
