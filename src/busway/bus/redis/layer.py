@@ -120,7 +120,7 @@ class RedisChannelLayer(ChannelLayer):
     def _begin(self) -> None:
         """Make what belongs to this process alone."""
         self._lock = Lock()
-        self._epoch_lock = Lock()
+        self._notes_lock = Lock()
         self._links = Links(self.link)
         self.life = 1
         """Counts how often this process was thought dead, and came back."""
@@ -165,6 +165,17 @@ class RedisChannelLayer(ChannelLayer):
         """See to it that others know this process to be alive."""
         self._heart.start()
 
+    def revive(self, life: int) -> None:
+        """Have receivers make themselves known again, and add members of groups again.
+
+        A shard has thought this process dead in its life `life`. Thread-safe.
+        """
+        with self._notes_lock:
+            if life == self.life:
+                self.life += 1
+        self._is_new = True
+        self._heart.hurry()
+
     def _greet(self, link: Link, server: Server) -> None:
         for shard in self.parts:
             if shard.server is server:
@@ -180,7 +191,7 @@ class RedisChannelLayer(ChannelLayer):
         after = time.time()
         offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
         self._offset = 0.0 if abs(offset) < _SAME_CLOCK + after - before else offset
-        with self._epoch_lock:
+        with self._notes_lock:
             is_lost = self._epochs.get(shard.key, epoch) != epoch
             self._epochs[shard.key] = epoch
         if is_lost:
@@ -197,7 +208,7 @@ class RedisChannelLayer(ChannelLayer):
     def _beat(self) -> bool:
         """Tell every shard that this process is alive; returns whether all have heard it."""
         arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
-        is_heard, was_buried = True, False
+        is_heard, life = True, self.life
         for shard in self.parts:
             # One that does not answer is no reason to be thought dead by the others.
             try:
@@ -209,11 +220,9 @@ class RedisChannelLayer(ChannelLayer):
                 with suppress(LayerUnavailable):
                     shard.look_again()
             else:
-                was_buried = was_buried or (not lives and shard.key in self._heard_by)
+                if not lives and shard.key in self._heard_by:
+                    self.revive(life)
                 self._heard_by.add(shard.key)
-        if was_buried:
-            self.life += 1  # receivers make themselves known again
-            self._is_new = True
         if is_heard and self._is_new:
             self._is_new = False
             self._add_members_again()

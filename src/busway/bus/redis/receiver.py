@@ -30,6 +30,10 @@ LOOK_INTERVAL = 5.0
 not said so."""
 
 
+UNKNOWN = "UNKNOWN"
+"""What an error begins with when a shard has thought the process dead."""
+
+
 class RedisReceiver(Receiver):
     """A reader of a Redis layer."""
 
@@ -219,16 +223,28 @@ class RedisReceiver(Receiver):
                 is_full = text.startswith("OOM") and call.batch is None and not call.request.full
                 if is_full:
                     call.request.full = True  # what is taken makes room
-                if is_full or text.startswith("NOSCRIPT") or is_passing(reply):
+                if is_full or text.startswith(("NOSCRIPT", UNKNOWN)) or is_passing(reply):
                     replies[place] = self._insist(call)
 
     def _insist(self, call: Call) -> Any:
         """Ask again what may have been done or not, on new connections."""
         call.request.again = True
         try:
-            return persist(call.seat.shard, lambda: call.seat.run(call))
+            return persist(call.seat.shard, lambda: self._run_known(call))
         except ServerError as error:
             return error
+
+    def _run_known(self, call: Call) -> Any:
+        """Run a call, and once more when the shard has to be told who asks."""
+        try:
+            return call.seat.run(call)
+        except ServerError as error:
+            if not str(error).startswith(UNKNOWN):
+                raise
+        self._layer.revive(call.life)
+        call.life = self._layer.life
+        call.request.process = self._layer.process
+        return call.seat.run(call)
 
     # -- begun ------------------------------------------------------------------------
 
