@@ -12,8 +12,8 @@
 -- Errors, and nothing is done: "LATE" when the receiver has asked for more since, or for this again;
 -- "UNKNOWN" when it has left, or was thought dead: who lives asks again, and names its process.
 --
--- reads and writes   c m w l b lw d h subs s g t of groups channels bell waiting
--- writes             x r processes o
+-- reads and writes   c m w l b lw d h x subs s g t of groups channels bell waiting
+-- writes             r processes o
 
 local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, RETURNED_FINISHED,
   RETURNED_GONE, RETURNED, CHANNELS, LIMIT, WAKE_BELOW, HOLD, EARLIER, EARLIER_CHANNELS,
