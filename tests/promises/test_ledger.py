@@ -4,6 +4,7 @@ Redis is on one of them, and is killed and started again five times meanwhile.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,9 +27,14 @@ class Ledger:
     """The service on both hosts, and its writers."""
 
     def __init__(self, network: Network, server: RedisServer) -> None:
+        self._start = time.monotonic()
         self._url = f"{server.url}?capacity=1000"
         self._server = server
         self._results: dict[Service, tuple[int, int]] = {}
+        self.before_restarts: Counter[str] = Counter()
+        """What the server said before each restart that it had dropped, all together."""
+        self.dropped: Counter[str] = Counter()
+        """The same, at the end."""
         self.services = [service for host in network.hosts for service in self._serve(host)]
         self.writers = [self._write(host) for host in network.hosts for _ in range(2)]
 
@@ -45,25 +51,30 @@ class Ledger:
         command = ["python", "-m", "promises.writer", host.address, "8000", str(FRAMES // 4)]
         return host.start(command, environment=environment())
 
-    def restart_while_they_write(self) -> int:
-        """Restart the server in between; returns how many messages it says it has lost."""
-        counted = 0
+    def restart_while_they_write(self) -> None:
+        """Restart the server in between."""
         for writer in self.writers:
             writer.expect("open")
         for number in range(RESTARTS):
             for writer in self.writers:
                 self._wait_for_progress(writer, number * FRAMES // 4 // (RESTARTS + 1))
-            counted += self.lost()
+            self.before_restarts += self._dropped()
             self._server.restart()
-        return counted
 
     def result(self) -> tuple[int, int]:
-        """Wait for the end; returns how many frames were lost, and how many came twice."""
+        """Wait for the end, and say it; returns how many frames were lost, and came twice."""
         for writer in self.writers:
             while writer not in self._results:
                 self._progress(writer)
         found = self._results.values()
-        return sum(lost for lost, _ in found), sum(doubled for _, doubled in found)
+        lost, doubled = sum(lost for lost, _ in found), sum(doubled for _, doubled in found)
+        self.dropped = self._dropped()
+        print(  # noqa: T201
+            f"{FRAMES} frames: {FRAMES - lost} received, {doubled} of them twice; "
+            f"dropped {dict(self.dropped)}, before restarts {dict(self.before_restarts)}; "
+            f"{RESTARTS} restarts; {time.monotonic() - self._start:.1f} s"
+        )
+        return lost, doubled
 
     def _wait_for_progress(self, writer: Service, frames: int) -> None:
         """Wait until a writer has settled that many frames, and goes on now; or is at its end."""
@@ -85,12 +96,12 @@ class Ledger:
         self._results[writer] = int(line[3]), int(line[4])
         return None
 
-    def lost(self) -> int:
-        """Return how many messages the server says were dropped."""
+    def _dropped(self) -> Counter[str]:
+        """Return how many messages the server says were dropped, by reason."""
         layer = RedisChannelLayer(self._server.unix_url)
-        dropped = layer.statistics().dropped
+        dropped = Counter(layer.statistics().dropped)
         layer.close()
-        return sum(dropped.values())
+        return dropped
 
 
 @pytest.fixture
@@ -113,22 +124,19 @@ class TestLedger:
         with RedisServer(
             host=one.address, inside=one.inside, persistent=True, options=durable
         ) as server:
-            start = time.monotonic()
             ledger = Ledger(network, server)
             ledger.restart_while_they_write()
-            found = ledger.result()
-            print(f"{FRAMES} frames in {time.monotonic() - start:.1f} s")  # noqa: T201
-            assert found == (0, 0)
-            assert ledger.lost() == 0
+            assert ledger.result() == (0, 0)
+            assert ledger.dropped.total() == 0
 
     def test_what_a_server_without_persistence_loses_is_counted(self, network: Network) -> None:
         one = network.hosts[0]
         with RedisServer(host=one.address, inside=one.inside) as server:
             ledger = Ledger(network, server)
-            counted = ledger.restart_while_they_write()
+            ledger.restart_while_they_write()
             lost, doubled = ledger.result()
-            counted += ledger.lost()
-            print(f"{lost} of {FRAMES} frames lost, {counted} counted")  # noqa: T201
+            # Counts are lost with the rest: each restart begins a new account.
+            counted = (ledger.before_restarts + ledger.dropped).total()
             # What was under way between a process and the server that died is known to neither.
             assert doubled <= UNDER_WAY * RESTARTS
             assert abs(lost - counted) <= UNDER_WAY * RESTARTS

@@ -88,11 +88,12 @@ class AsyncConsumers:
                     await self._receiver.async_wait(self._absence.pause(error))
                     continue
                 self._absence.end()
-                # With the last one, all are begun.
-                if deliveries and await self._receiver.abegin(max(deliveries, key=_place)):
-                    for delivery in deliveries:
-                        self._begin(delivery)
                 if deliveries:
+                    # With the last one, all are begun: the bus is asked once.
+                    await self._receiver.abegin(max(deliveries, key=_place))
+                    for delivery in deliveries:
+                        if await self._receiver.abegin(delivery):
+                            self._begin(delivery)
                     # Most tasks end in their first step: their results share an exchange.
                     await asyncio.sleep(0)
                 elif not self._commits.finished and not self._jobs and not self._is_over():

@@ -14,7 +14,11 @@ from busway.bus.errors import BusError, LayerUnavailable
 from busway.bus.operations import GroupAdd, Return, Send
 from busway.bus.redis import RedisChannelLayer, bell, links
 from busway.bus.redis.bell import Bell
+from busway.bus.redis.complaints import ServerError
+from busway.bus.redis.connections import Link
 from busway.bus.redis.receiver import LOOK_INTERVAL, RedisReceiver
+from busway.bus.redis.scripts import script
+from busway.bus.redis.seats import Call
 from busway.bus.redis.servers import Server
 from servers.redis import RedisServer
 
@@ -39,6 +43,14 @@ def vanish_after_the_next_exchange(server: RedisServer, reader: RedisReceiver) -
         return receive()
 
     link.receive = vanish  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def other(server: RedisServer) -> Iterator[RedisChannelLayer]:
+    """Return a layer like `layer`, as another process has it."""
+    other = RedisChannelLayer(server.url)
+    yield other
+    other.close()
 
 
 def receive(layer: RedisChannelLayer, channel: str) -> dict[str, object]:
@@ -358,12 +370,29 @@ def test_what_cannot_be_begun_for_sure_goes_back_later() -> None:
             reader.exchange([Send("work", {"n": n}) for n in range(2)])
             held = reader.exchange((), (), ["work"], 2).deliveries
             server.kill()
-            layer._alive_until = 0.1  # as after some seconds
             assert [reader.begin(each) for each in held] == [False, False]
             server.start()
             reader.exchange()
             found = reader.exchange((), (), ["work"], 2).deliveries
             assert [each.message["n"] for each in found] == [0, 1]
+        layer.close()
+
+
+def test_each_server_is_asked_for_what_it_gave(server: RedisServer) -> None:
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as first:
+        layer = RedisChannelLayer([first.url, server.url])
+        names = {layer.shard_of(name, ""): name for name in ("a", "b", "c", "d", "e")}
+        channels = [names[0], names[1]]
+        with layer.receiver() as reader:
+            reader.exchange([Send(channel, {}) for channel in channels])
+            found = reader.exchange((), (), channels, 2).deliveries
+            assert [each.channel for each in found] == channels
+            first.kill()
+            assert reader.begin(found[1])
+            first.start()
+            assert reader.begin(found[0])
+            reader.exchange((), found)
+            assert reader.exchange((), (), channels, 2).deliveries == []
         layer.close()
 
 
@@ -375,7 +404,7 @@ def test_a_process_that_was_thought_dead_is_in_its_groups_again(
     reader.exchange((), (), ["proc.x!"], 10, wake_below=10)
     eventually(lambda: layer._heard_by, "its heart beats")
     other = RedisChannelLayer(server.url)
-    other._ask("leave", layer.process.encode(), b"", b"", b"", b"")
+    bury(other, layer)
     assert other.group_channels("group") == []
 
     def is_member() -> bool:
@@ -413,3 +442,148 @@ def test_who_sets_his_clock_is_on_time_again_after_one_exchange(
     assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 1}, {"n": 2}, None]
     layer.exchange([Send("in?x", {})])
     assert layer.exchange((), ["in?x"], 1).deliveries[0].sent == pytest.approx(clock(), abs=1)
+
+
+class Late:
+    """A request that was sent on a connection that was given up, and comes later than it should."""
+
+    def __init__(self, reader: RedisReceiver) -> None:
+        """Catch the next request of `reader`; its connection ends, and it is asked again."""
+        self._seat = seat = reader._books.seats[0]
+        send = seat.send
+
+        def catch(call: Call) -> None:
+            self.arguments = (call.request.encode(), *call.arguments)
+            seat.send = send  # type: ignore[method-assign]
+            seat.link.close()
+
+        seat.send = catch  # type: ignore[method-assign]
+
+    def come(self) -> None:
+        """Have it come now, on a connection of its own."""
+        link = Link(self._seat.shard.server)
+        try:
+            link.run(script("exchange"), self._seat.shard.key, *self.arguments)
+        finally:
+            link.close()
+
+
+class TestLate:
+    """What TCP still delivers of a connection that was given up."""
+
+    def test_a_request_that_was_asked_again_meanwhile_does_nothing(
+        self, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": n}) for n in range(4)])
+        late = Late(reader)
+        found = reader.exchange([Send("sent", {})], (), ["work"], 2).deliveries
+        with pytest.raises(ServerError, match=r"^LATE"):
+            late.come()
+        more = reader.exchange((), found[:1], ["work"], 1).deliveries
+        with pytest.raises(ServerError, match=r"^LATE"):
+            late.come()
+        assert [each.message["n"] for each in (*found, *more)] == [0, 1, 2]
+        assert layer.statistics("sent").messages_count == 1
+        reader.close()
+        assert [receive(layer, "work")["n"] for _ in range(3)] == [1, 2, 3]
+
+    def test_a_request_that_found_nothing_takes_nothing_later(
+        self, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange((), (), ["work"], 1)
+        late = Late(reader)
+        assert reader.exchange((), (), ["work"], 1).deliveries == []
+        reader.exchange((), (), ["work"], 1)
+        layer.send("work", {"n": 0})
+        with pytest.raises(ServerError, match=r"^LATE"):
+            late.come()
+        assert receive(layer, "work") == {"n": 0}
+        reader.close()
+
+    @pytest.mark.parametrize("end", ["it has left", "its process was thought dead"])
+    def test_a_request_of_a_receiver_that_is_gone_takes_nothing(
+        self, layer: RedisChannelLayer, other: RedisChannelLayer, end: str
+    ) -> None:
+        reader = receiver_of(other)
+        reader.exchange((), (), ["work"], 1)
+        late = Late(reader)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "_insist", lambda _: ServerError("it is killed before"))
+            with pytest.raises(LayerUnavailable):
+                reader.exchange([Send("sent", {})], (), ["work"], 1)
+        if end == "it has left":
+            reader.close()
+        else:
+            bury(layer, other)
+        layer.send("work", {"n": 0})
+        with pytest.raises(ServerError, match=r"^UNKNOWN"):
+            late.come()
+        assert receive(layer, "work") == {"n": 0}
+        assert layer.statistics("sent").messages_count == 0
+        reader.close()
+
+    def test_a_mark_takes_back_nothing(
+        self, server: RedisServer, layer: RedisChannelLayer, other: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": n}) for n in range(4)])
+        held = reader.exchange((), (), ["work"], 4).deliveries
+        assert reader.begin(held[2])
+        assert layer._ask("mark", reader.name.encode(), b"1", b"1") == [[]]  # as if sent before
+        bury(other, layer)
+        found = layer.statistics("work")
+        assert (found.messages_pending, found.dropped) == (1, {"receiver died": 3})
+        assert layer._ask("mark", reader.name.encode(), b"4", b"1") == [[b"1"]]
+        assert not server.call("EXISTS", f"busway:{{0}}:h:{reader.name}")
+        reader.close()
+
+
+class TestThoughtDead:
+    """A process that is cut off until the others have shared out what it had."""
+
+    def test_what_it_had_begun_is_its_own_and_the_rest_is_not(
+        self, layer: RedisChannelLayer, other: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": n}) for n in range(6)])
+        held = reader.exchange((), (), ["work"], 3).deliveries
+        assert reader.begin(held[0])
+        bury(other, layer)
+        held += reader.exchange((), held[:1], ["work"], 3).deliveries
+        assert [each.message["n"] for each in held] == [0, 1, 2, 1, 2, 3]
+        assert [reader.begin(each) for each in held[1:]] == [False, False, True, True, True]
+        reader.exchange([Return(held[1])], held[3:])
+        assert [receive(other, "work")["n"] for _ in range(2)] == [4, 5]
+        assert other.statistics("work").dropped == {"receiver died": 1}
+        reader.close()
+
+    def test_what_it_takes_before_it_knows_is_not_lost_with_it(
+        self, layer: RedisChannelLayer, other: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange((), (), ["work"], 1)
+        bury(other, layer)
+        life = layer.life
+        reader.exchange([Send("work", {"n": 0})], (), ["work"], 1)
+        assert layer.life == life + 1
+        bury(other, layer)
+        assert receive(other, "work") == {"n": 0}
+        reader.close()
+
+    def test_its_prefixes_are_its_own_again(
+        self, layer: RedisChannelLayer, other: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        for _ in range(2):
+            reader.exchange((), (), ["proc.x!"], 1, wake_below=1)
+            other.send("proc.x!a", {})
+            bury(other, layer)
+        assert other.statistics().dropped == {"receiver died": 2}
+        reader.close()
+
+
+def bury(layer: RedisChannelLayer, dead: RedisChannelLayer) -> None:
+    """Have `layer` do what it does when nothing is heard of `dead`."""
+    layer._ask("leave", dead.process.encode(), b"", b"", b"", b"")

@@ -123,6 +123,35 @@ async def test_what_is_given_up_is_not_sent() -> None:
         assert await drain(layer, 3) == [("a", 0), ("a", 1), ("a", 99)]
 
 
+async def test_who_goes_away_as_its_turn_comes_stops_nobody_else() -> None:
+    layer = MemoryChannelLayer(capacity=2, lane_capacity=1)
+    async with running(layer, []) as bus:
+
+        class Leaver(Sender):
+            turns = 0
+
+            def refused(self, send: Send, error: BuswayError) -> bool:
+                if self.waiting is None and not self.turns:
+                    return True  # it waits from now on
+                self.turns += 1
+                bus.abandon(self)
+                return False
+
+        others = [Sender(name) for name in "abcd"]
+        leavers = [Leaver("x"), Leaver("y")]
+        for sender in (*others[:2], *leavers, *others[2:]):
+            for number in range(10):
+                bus.post(sender.message(number), sender)
+        found: dict[str, list[int]] = {sender.name: [] for sender in (*others, *leavers)}
+        while any(len(found[sender.name]) < 10 for sender in others):
+            for name, number in await drain(layer, 1):
+                found[name].append(number)
+        assert [found[sender.name] for sender in others] == [list(range(10))] * 4
+        assert bus.idle
+        assert all(leaver.turns for leaver in leavers)
+        assert all(len(found[leaver.name]) < 10 for leaver in leavers)
+
+
 async def test_stopping_says_what_is_lost() -> None:
     layer = MemoryChannelLayer(capacity=1, lane_capacity=1)
     bus = Bus(layer, ("p.x!",), lambda _: 1, lambda: None, lambda _: None)

@@ -17,22 +17,12 @@ from busway.bus.operations import Delivery, GroupAdd, Operation, Refusal, Return
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.held import Held
-from busway.bus.redis.seats import Asked, Call, Seat
+from busway.bus.redis.pace import Pace
+from busway.bus.redis.seats import Asked, Call, Mark, Seat
 from busway.bus.sealing import Seal
 
 if TYPE_CHECKING:
     from busway.bus.redis.layer import RedisChannelLayer
-
-QUICK = 0.0003
-"""Seconds for a message in which a consumer counts as quick: telling the server of each that is
-begun would cost it a tenth."""
-
-STEADY = 4
-"""Batches that a consumer has to be quick for, before marks reach ahead."""
-
-MAX_REACH = 128
-"""Messages that may be marked as begun before they are."""
-
 
 GROWING = (Send, GroupAdd)
 """Operations that a full server refuses."""
@@ -54,12 +44,10 @@ class Books:
         """What was not genuine, and is to be dropped."""
         self.joined: list[str] = []
         """See `Outcome.joined`: those that nobody was told of yet."""
-        self.given_up: list[Delivery] = []
-        """What was not begun, for its shard did not say that it is still held: it goes back."""
-        self.life = 0
-        """In which life of its process the receiver took something last."""
-        self.reach = 1
-        """Messages that a mark takes along."""
+        self.given_up: dict[int, Delivery] = {}
+        """What was not begun, for its shard did not say that it is still held: it goes back. By
+        place."""
+        self.pace = Pace()
         self.turn = 0
         self._layer = layer
         self._channels: tuple[str, ...] = ()
@@ -67,9 +55,6 @@ class Books:
         self._subscription = ""
         self._passing = self._laned = False
         """Whether none of the channels is normal, whether any has lanes."""
-        self._quick = 0
-        """Batches in a row that were quick."""
-        self._taken_at = 0.0
 
     def listen_to(self, channels: Sequence[str]) -> None:
         """Take note of what the receiver reads. Raises `InvalidName`."""
@@ -96,34 +81,64 @@ class Books:
 
     def returned(self, operations: Sequence[Operation]) -> list[Delivery]:
         """Return what is to go back. Raises `InvalidArgument`."""
-        self.given_up = [each for each in self.given_up if self.held.find(each)]
-        found = list(self.given_up)
+        self.given_up = {at: each for at, each in self.given_up.items() if self.held.find(each)}
+        found = dict(self.given_up)
         for operation in operations:
             if not isinstance(operation, Return):
                 continue
             delivery = operation.delivery
             if self.held.find(delivery) is not None:
-                found.append(delivery)
+                found[delivery.place] = delivery
             elif (shard := self.held.lost.pop(delivery.place, None)) is not None:
                 self._count_lost(self.seats[shard], 1)
+            elif delivery.place in self.held.gone:
+                self.held.gone.remove(delivery.place)
             else:
                 raise InvalidArgument(
                     "the delivery to return",
                     delivery.channel,
                     "one that this receiver holds: not done, and not returned before",
                 )
-        return found
+        return list(found.values())
 
-    def measure(self, done: int) -> None:
-        """See how quick the consumer of this receiver is, and so how far marks reach."""
-        now = time.monotonic()
-        if done and now - self._taken_at < QUICK * done:
-            self._quick += 1
-            if self._quick >= STEADY:
-                self.reach = min(2 * self.reach, MAX_REACH)
-        elif done:
-            self._quick, self.reach = 0, 1
-        self._taken_at = now
+    # -- begun ------------------------------------------------------------------------
+
+    def begin(self, delivery: Delivery) -> bool | None:
+        """Take note that a delivery is begun; returns whether it may be.
+
+        None: its shard has to be asked first.
+        """
+        held, place = self.held, delivery.place
+        bundle = held.find(delivery)
+        if bundle is None:
+            # Of what a shard has lost with its data nobody else knows.
+            return not place or place in held.lost
+        if place > self.seats[bundle.shard].marked:
+            return None
+        held.begun = max(held.begun, place)
+        return True
+
+    def marks(self, place: int) -> list[Mark]:
+        """Return what shards have to know before the message at `place` is begun."""
+        first = min(place, self.held.begun + 1)
+        last = min(place + self.pace.reach, self.held.next) - 1
+        found: dict[int, Mark] = {}
+        for bundle in self.held.between(first, last):
+            seat = self.seats[bundle.shard]
+            if min(last, bundle.first + bundle.count - 1) > seat.marked:
+                found.setdefault(bundle.shard, Mark(seat, last, [])).bundles.append(bundle)
+        return list(found.values())
+
+    def mark(self, mark: Mark, missing: Sequence[bytes]) -> None:
+        """Take note of what a shard said to a mark."""
+        if self._note_epoch(mark.seat):
+            return
+        mark.seat.marked = mark.place
+        for bundle in mark.bundles:
+            if str(bundle.first).encode() in missing:
+                self.held.give_away(bundle)
+
+    # -- requests ---------------------------------------------------------------------
 
     def home(self, delivery: Delivery) -> int:
         """Return the number of the shard that a delivery came from."""
@@ -155,8 +170,8 @@ class Books:
                 request.earlier_channels = seat.channels
             request.subscription = self._subscription
             request.place = held.next
-            if self.reach > 1 and asked.hold:
-                request.reach = self.reach
+            if self.pace.reach > 1 and asked.hold:
+                request.reach = self.pace.reach
             request.laned = self._laned
             self.turn += asked.limit > 0
             request.turn = self.turn
@@ -213,6 +228,7 @@ class Books:
         self.void = 0
         deliveries = self._deliver(call, reply[0]) if reply[0] else []
         if asked.limit:
+            self.pace.start()
             seat.due = float(reply[2])
         if asked.listening:
             taken = len(deliveries) + self.void
@@ -225,7 +241,6 @@ class Books:
         deliveries: list[Delivery] = []
         seat, request = call.seat, call.request
         held, seal = self.held, self._layer.seal
-        self.life = call.life
         place = request.place
         for bundle in bundles:
             found = decode_bundle(bundle)

@@ -108,7 +108,7 @@ class Exchanges:
         if limit:
             layer.live()
             if hold:
-                self._books.measure(len(done))
+                self._books.pace.measure(len(done))
             if self._spare and (spare := self._take_spare(channels, limit)):
                 outcome = yield from self._all(operations, done, channels, 0, 0, hold=True)
                 self._ring()  # nobody else wakes it: it is not registered

@@ -37,10 +37,11 @@ class Held:
         """The highest place that was begun; places count from 1."""
         self.next = 1
         """The place of the next message that is taken."""
-        self.counts: dict[int, int] = {}
-        """How many messages are held of each shard."""
         self.lost: dict[int, int] = {}
-        """Places of what was last lost with each shard, and its number."""
+        """Places of what was last lost with the data of each shard, and its number: nobody else has
+        it."""
+        self.gone: set[int] = set()
+        """Places of what others have got."""
         self._bundles: dict[int, Bundle] = {}
 
     def take(self, shard: int, first: int, count: int) -> None:
@@ -48,11 +49,15 @@ class Held:
         bundle = Bundle(shard, first, count, set())
         self._bundles.update(dict.fromkeys(range(first, first + count), bundle))
         self.next = max(self.next, first + count)
-        self.counts[shard] = self.counts.get(shard, 0) + count
 
     def find(self, delivery: Delivery) -> Bundle | None:
         """Return the bundle of a delivery that is held, or None."""
         return self._bundles.get(delivery.place)
+
+    def between(self, first: int, last: int) -> Iterable[Bundle]:
+        """Return the bundles of what is held at places from `first` to `last`."""
+        found = map(self._bundles.get, range(first, last + 1))
+        return {bundle.first: bundle for bundle in found if bundle is not None}.values()
 
     def touch(self, deliveries: Iterable[Delivery]) -> Touched:
         """Return which of `deliveries` are held."""
@@ -90,13 +95,17 @@ class Held:
             for place in places:
                 bundle = self._bundles.pop(place)
                 bundle.gone.add(place)
-                self.counts[bundle.shard] -= 1
 
     def lose(self, shard: int) -> None:
-        """Forget what was taken off a shard: that has lost its data, or given it to others."""
+        """Forget what was taken off a shard that has lost its data."""
         lost = [place for place, bundle in self._bundles.items() if bundle.shard == shard]
         for place in lost:
             del self._bundles[place]
         before = {place: each for place, each in self.lost.items() if each != shard}
         self.lost = before | dict.fromkeys(lost, shard)
-        self.counts.pop(shard, None)
+
+    def give_away(self, bundle: Bundle) -> None:
+        """Forget a bundle that others have got."""
+        for place in range(bundle.first, bundle.first + bundle.count):
+            if self._bundles.pop(place, None) is not None:
+                self.gone.add(place)

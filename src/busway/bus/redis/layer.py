@@ -123,12 +123,10 @@ class RedisChannelLayer(ChannelLayer):
     def _begin(self) -> None:
         """Make what belongs to this process alone."""
         self._lock = Lock()
-        self._epoch_lock = Lock()
+        self._notes_lock = Lock()
         self._links = Links(self.link)
         self.life = 1
         """Counts how often this process was thought dead, and came back."""
-        self._alive_until = 0.0
-        """Until when nobody thinks it dead, by `time.monotonic`; 0: nobody knows it yet."""
         self._heard_by: set[bytes] = set()
         """Shards that have got a heartbeat of this process."""
         self._heart = Heartbeat(self._beat)
@@ -183,13 +181,18 @@ class RedisChannelLayer(ChannelLayer):
 
     def live(self) -> None:
         """See to it that others know this process to be alive."""
-        if not self._alive_until:
-            self._alive_until = time.monotonic() + ALIVE
-            self._heart.start()
+        self._heart.start()
 
-    def is_surely_alive(self) -> bool:
-        """Say whether nobody can think this process dead."""
-        return time.monotonic() < self._alive_until
+    def revive(self, life: int) -> None:
+        """Have receivers make themselves known again, and add members of groups again.
+
+        A shard has thought this process dead in its life `life`. Thread-safe.
+        """
+        with self._notes_lock:
+            if life == self.life:
+                self.life += 1
+        self._is_new = True
+        self._heart.hurry()
 
     def _greet(self, link: Link, server: Server) -> None:
         for shard in self.parts:
@@ -207,7 +210,7 @@ class RedisChannelLayer(ChannelLayer):
         offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
         is_same = abs(offset) < _SAME_CLOCK + after - before
         self._offsets[shard.number] = 0.0 if is_same else offset
-        with self._epoch_lock:
+        with self._notes_lock:
             is_lost = self._epochs.get(shard.key, epoch) != epoch
             self._epochs[shard.key] = epoch
         if is_lost:
@@ -223,9 +226,8 @@ class RedisChannelLayer(ChannelLayer):
 
     def _beat(self) -> bool:
         """Tell every shard that this process is alive; returns whether all have heard it."""
-        start = time.monotonic()
         arguments = (self.process.encode(), str(ALIVE).encode(), b"1")
-        is_heard, was_buried = True, False
+        is_heard, life = True, self.life
         for shard in self.parts:
             # One that does not answer is no reason to be thought dead by the others.
             try:
@@ -237,16 +239,12 @@ class RedisChannelLayer(ChannelLayer):
                 with suppress(LayerUnavailable):
                     shard.look_again()
             else:
-                was_buried = was_buried or (not lives and shard.key in self._heard_by)
+                if not lives and shard.key in self._heard_by:
+                    self.revive(life)
                 self._heard_by.add(shard.key)
-        if was_buried:
-            self.life += 1  # receivers make themselves known again
-            self._is_new = True
-        if is_heard:
-            if self._is_new:
-                self._is_new = False
-                self._add_members_again()
-            self._alive_until = start + ALIVE
+        if is_heard and self._is_new:
+            self._is_new = False
+            self._add_members_again()
         return is_heard
 
     def _add_members_again(self) -> None:

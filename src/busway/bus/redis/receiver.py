@@ -1,6 +1,7 @@
 """The reader of a Redis layer: connections to the shards, waiting, and the end."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
@@ -18,7 +19,7 @@ from busway.bus.redis.connections import LinkBroken
 from busway.bus.redis.exchanges import Exchanges, Steps
 from busway.bus.redis.links import Links, persist
 from busway.bus.redis.scripts import script
-from busway.bus.redis.seats import NOTHING, Call, Seat
+from busway.bus.redis.seats import NOTHING, Call, Mark, Seat
 
 if TYPE_CHECKING:
     from busway.bus.redis.layer import RedisChannelLayer
@@ -31,6 +32,10 @@ _LARGE = 64 * 1024
 LOOK_INTERVAL = 5.0
 """Seconds after which a receiver looks without having been woken: a connection may have died and
 not said so."""
+
+
+UNKNOWN = "UNKNOWN"
+"""What an error begins with when a shard has thought the process dead."""
 
 
 class RedisReceiver(Receiver):
@@ -225,72 +230,68 @@ class RedisReceiver(Receiver):
                 is_full = text.startswith("OOM") and call.batch is None and not call.request.full
                 if is_full:
                     call.request.full = True  # what is taken makes room
-                if is_full or text.startswith("NOSCRIPT") or is_passing(reply):
+                if is_full or text.startswith(("NOSCRIPT", UNKNOWN)) or is_passing(reply):
                     replies[place] = self._insist(call)
 
     def _insist(self, call: Call) -> Any:
         """Ask again what may have been done or not, on new connections."""
         call.request.again = True
         try:
-            return persist(call.seat.shard, lambda: call.seat.run(call))
+            return persist(call.seat.shard, lambda: self._run_known(call))
         except ServerError as error:
             return error
+
+    def _run_known(self, call: Call) -> Any:
+        """Run a call, and once more when the shard has to be told who asks."""
+        try:
+            return call.seat.run(call)
+        except ServerError as error:
+            if not str(error).startswith(UNKNOWN):
+                raise
+        self._layer.revive(call.life)
+        call.life = self._layer.life
+        call.request.process = self._layer.process
+        return call.seat.run(call)
 
     # -- begun ------------------------------------------------------------------------
 
     def begin(self, delivery: Delivery) -> bool:
         """See `Receiver.begin`.
 
-        The shard is told before, and no answer awaited. For a quick consumer it is told once for
-        many messages: those of them that it had not begun are lost with it, if it dies.
+        It blocks for a round trip, but for what the shard has already marked as begun: for quick
+        consumers one mark takes many messages along, and most take theirs with the exchange. So
+        what is begun here goes to nobody else, however long this process is cut off from then on;
+        what is marked and not begun is lost with it, if it dies. When it takes too long, the
+        delivery goes back later, and all that come after it.
         """
-        place = delivery.place
-        if place <= self._books.held.begun:
-            return True
-        is_late = self._books.life != self._layer.life or not self._layer.is_surely_alive()
-        if is_late and not self._still_has(delivery):
-            return False
-        for seat in self._books.seats:
-            if place > seat.marked and self._books.held.counts.get(seat.shard.number):
-                seat.marked = place + self._books.reach - 1
-                key = seat.shard.key + b"h:" + self.name.encode()
-                with suppress(LayerUnavailable):
-                    seat.link.post(b"HSET", key, b"b", seat.marked)
-        self._books.held.begun = place
-        return True
+        found = self._books.begin(delivery)
+        return self._ask_to_begin(delivery) if found is None else found
 
     async def abegin(self, delivery: Delivery) -> bool:
         """See `Receiver.abegin`."""
-        if self._layer.is_surely_alive():
-            return self.begin(delivery)
-        return await _in_thread(self.begin, delivery)
+        found = self._books.begin(delivery)
+        return await _in_thread(self._ask_to_begin, delivery) if found is None else found
 
-    def _still_has(self, delivery: Delivery) -> bool:
-        """Mark what is begun, if nobody has got it meanwhile.
-
-        It blocks until that is known; when it takes too long, the delivery goes back later, and
-        all that come after it.
-        """
-        bundle = self._books.held.find(delivery)
-        if bundle is None:
-            return False
-        if self._books.given_up:
-            self._books.given_up.append(delivery)
-            return False
-        seat = self._books.seats[bundle.shard]
-        seat.marked = max(seat.marked, delivery.place)
-        marked = str(seat.marked).encode()
-        arguments = (self.name.encode(), str(bundle.first).encode(), marked)
-        try:
-            found = self._links.run(script("mark"), seat.shard, *arguments)
-        except (LayerUnavailable, ServerError):
-            self._books.given_up.append(delivery)
-            return False
-        if seat.epoch != self._layer.epoch(seat.shard):
-            return True  # it has lost its data, so nobody else has got it
-        if not found:
-            self._books.held.lose(bundle.shard)
+    def _ask_to_begin(self, delivery: Delivery) -> bool:
+        books = self._books
+        found = None
+        if not books.given_up:
+            start = time.monotonic()
+            for mark in books.marks(delivery.place):
+                self._mark(mark)
+            books.pace.leave_out(time.monotonic() - start)
+            found = books.begin(delivery)
+        if found is None:
+            books.given_up[delivery.place] = delivery
         return bool(found)
+
+    def _mark(self, mark: Mark) -> None:
+        """Have a shard mark what is begun; returns when it has, or does not answer."""
+        firsts = (str(bundle.first).encode() for bundle in mark.bundles)
+        arguments = (self.name.encode(), str(mark.place).encode(), *firsts)
+        with suppress(LayerUnavailable, ServerError):
+            missing = self._links.run(script("mark"), mark.seat.shard, *arguments)
+            self._books.mark(mark, missing)
 
     # -- waiting ----------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import msgspec
 from busway.bus.operations import Delivery, Operation
 from busway.bus.redis import packing, wire
 from busway.bus.redis.connections import Link
+from busway.bus.redis.held import Bundle
 from busway.bus.redis.links import Links
 from busway.bus.redis.scripts import script
 from busway.bus.redis.shards import Shard
@@ -45,6 +46,14 @@ class Call(msgspec.Struct, gc=False):
     """In which life of its process it was made."""
     asked_at: float
     """When, by `time.monotonic`."""
+
+
+class Mark(NamedTuple):
+    """What a shard has to know before more is begun: all in these bundles, up to a place."""
+
+    seat: "Seat"
+    place: int
+    bundles: list[Bundle]
 
 
 class Seat:

@@ -37,6 +37,13 @@ local function settle(receiver, begun)
   end
 end
 
+-- Takes note that a receiver is gone. Its last reply stays: it may only have been cut off, and ask
+-- again; and what it has sent may come yet.
+local function dismiss(receiver)
+  call('SETRANGE', P .. 'x:' .. receiver, LAST_SIZE - 1, '\1')
+  call('EXPIRE', P .. 'x:' .. receiver, KEPT)
+end
+
 -- Drops what waits for a prefix whose process died; its lanes go on, its channels leave their groups.
 local function abandon(prefix)
   local record = channel(prefix)
@@ -64,7 +71,7 @@ local function bury(process)
   local subscriptions = call('HKEYS', P .. 'subs')
   for _, receiver in ipairs(receivers) do
     settle(receiver)
-    -- Its last reply stays: it may only have been cut off, and ask again.
+    dismiss(receiver)
     for _, name in ipairs(subscriptions) do call('ZREM', P .. 's:' .. name, receiver) end
   end
   for _, prefix in ipairs(call('SMEMBERS', P .. 'o:' .. process)) do

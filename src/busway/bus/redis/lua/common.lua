@@ -14,7 +14,9 @@
 --   P d                zset    entries that are delayed, by when they are due
 --   P h:RECEIVER       hash    what it holds: place of the first -> bundle; "x"..place -> indexes in
 --                              that bundle which are done; "b" -> the place up to which it has begun
---   P x:RECEIVER       string  number and reply of its last request
+--   P x:RECEIVER       string  number of its last request (a double), 1 when it is gone, else 0 (one
+--                              byte), and the reply: msgpack array of what was refused, when the
+--                              next is due, what was taken and not held, places of what is held
 --   P subs             hash    subscription -> its channels
 --   P s:SUBSCRIPTION   zset    receivers that sleep on it, by since when
 --   P processes        zset    processes, by when they are dead unless they are heard of
@@ -43,6 +45,8 @@ local P = KEYS[1]
 local call = redis.call
 local pack, unpack_ = cmsgpack.pack, cmsgpack.unpack
 local HEAD, HEAD_SIZE = '>BHdI4', 15
+local LAST, LAST_SIZE = '>dB', 9
+local KEPT = 600  -- seconds for which a reply can be asked for again
 
 -- How many messages more wait at the end of this script.
 local waiting = 0

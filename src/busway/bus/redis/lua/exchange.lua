@@ -9,8 +9,11 @@
 --   waiting   how many messages wait on this shard
 --   now       the time, in seconds since the epoch
 --
--- reads and writes   c m w l b lw d h subs s g t of groups channels bell waiting
--- writes             x r processes o
+-- Errors, and nothing is done: "LATE" when the receiver has asked for more since, or for this again;
+-- "UNKNOWN" when it has left, or was thought dead: who lives asks again, and names its process.
+--
+-- reads and writes   c m w l b lw d h x subs s g t of groups channels bell waiting
+-- writes             r processes o
 
 local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, RETURNED_FINISHED,
   RETURNED_GONE, RETURNED, CHANNELS, LIMIT, WAKE_BELOW, HOLD, EARLIER, EARLIER_CHANNELS,
@@ -19,31 +22,52 @@ local RECEIVER, NUMBER, AGAIN, PROCESS, RULES, SEGMENTS, DONE, FINISHED, GONE, R
 local MAX_SIZE = 4 * 1024 * 1024
 local MAX_PROMOTED = 500
 local ALIVE = 6  -- seconds for which a process counts as alive after it was heard of
-local KEPT = 600  -- seconds for which a reply can be asked for again
 local LANES = P .. 'l'
 
 local request = unpack_(ARGV[1])
 local receiver, rules = request[RECEIVER], request[RULES]
 local held = P .. 'h:' .. receiver
 
-if request[FULL] then insist() end
+-- What may have been done already has to be written down, whatever becomes of it.
+if request[FULL] or request[AGAIN] then insist() end
 
-if request[AGAIN] then
-  local last = call('GET', P .. 'x:' .. receiver)
-  last = last and unpack_(last)
-  if last and last[1] == request[NUMBER] then
-    local taken = last[4]
-    for _, first in ipairs(last[5]) do
+-- What was sent on a connection that was given up may come after what was sent on the next one, or
+-- when the receiver is gone.
+local last_key = P .. 'x:' .. receiver
+local last, gone = call('GETRANGE', last_key, 0, LAST_SIZE - 1), 0
+if last ~= '' then
+  local number
+  number, gone = struct.unpack(LAST, last)
+  if number == request[NUMBER] and request[AGAIN] then
+    local refusals, due, taken, held_at = unpack(unpack_(call('GET', last_key):sub(LAST_SIZE + 1)))
+    for _, first in ipairs(held_at) do
       local bundle = call('HGET', held, first)
       if bundle then taken[#taken + 1] = queues().envelopes_of(bundle) end
     end
-    return {taken, last[2], last[3], finish(), time_of(now)}
+    return {taken, refusals, due, finish(), time_of(now)}
+  end
+  if number >= request[NUMBER] then
+    return redis.error_reply('LATE more was asked since, on another connection')
+  end
+  if gone == 1 and request[PROCESS] == '' then
+    return redis.error_reply('UNKNOWN receiver: it has left, or was thought dead')
   end
 end
 
+local function own(prefix)
+  local record = channel(prefix)
+  record.owner = receiver:match('^(.*)%.')
+  record.changed, record.remade = true, true
+  call('SADD', P .. 'o:' .. record.owner, prefix)
+end
+
 if request[PROCESS] ~= '' then
+  gone = 0
   call('SADD', P .. 'r:' .. request[PROCESS], receiver)
   call('ZADD', P .. 'processes', now + ALIVE, request[PROCESS])
+  for _, name in ipairs(request[CHANNELS]) do
+    if name:sub(-1) == '!' then own(name) end
+  end
 end
 
 local refused, closed = {}, {}
@@ -255,10 +279,7 @@ local function subscribe(name)
       local record = channel(each)
       record.subs = record.subs .. ' ' .. name
       record.changed, record.remade = true, true
-      if each:sub(-1) == '!' then
-        record.owner = receiver:match('^(.*)%.')
-        call('SADD', P .. 'o:' .. record.owner, each)
-      end
+      if each:sub(-1) == '!' then own(each) end
     end
   end
   call('ZADD', P .. 's:' .. name, 'NX', now * 1000000, receiver)
@@ -282,13 +303,14 @@ local left = finish()
 
 local refusals = refused[1] and pack(refused) or ''
 due = tostring(due)
-if taken[1] or request[SEGMENTS][1] or request[DONE][1] or request[RETURNED][1] then
+if request[AGAIN] or request[PROCESS] ~= '' or taken[1] or request[SEGMENTS][1]
+    or request[DONE][1] or request[RETURNED][1] then
   local places = {}
   for i = 1, #kept, 2 do
     if kept[i] ~= 'b' then places[#places + 1] = kept[i] end
   end
   local loose = places[1] and {} or taken
-  local last = pack({request[NUMBER], refusals, due, loose, places})
-  call('SET', P .. 'x:' .. receiver, last, 'EX', KEPT)
+  local reply = pack({refusals, due, loose, places})
+  call('SET', last_key, struct.pack(LAST, request[NUMBER], gone) .. reply, 'EX', KEPT)
 end
 return {taken, refusals, due, left, time_of(now)}

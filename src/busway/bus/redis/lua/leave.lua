@@ -15,7 +15,7 @@ if receiver == '' then
 else
   settle(receiver, tonumber(begun))
   call('SREM', P .. 'r:' .. process, receiver)
-  call('DEL', P .. 'x:' .. receiver)
+  dismiss(receiver)
   if subscription ~= '' then
     call('ZREM', P .. 's:' .. subscription, receiver)
     for _, name in ipairs(unpack_(ARGV[5])) do
