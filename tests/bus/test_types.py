@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, assert_type
 
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
 from busway.bus.operations import Delivery, Outcome, Refusal, Return, Send
+from busway.bus.receiver import Receiver
 from busway.bus.statistics import Statistics
 from busway.bus.urls import open_layer
 

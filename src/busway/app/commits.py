@@ -12,8 +12,8 @@ import msgspec
 from busway.app.endings import failure
 from busway.app.message import Message
 from busway.bus.errors import BuswayError, UsageError
-from busway.bus.layer import Receiver
 from busway.bus.operations import Delivery, Operation, Outcome, Refusal, Return, Send
+from busway.bus.receiver import Receiver
 
 logger = logging.getLogger("busway.worker")
 

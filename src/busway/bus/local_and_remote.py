@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from busway.bus import names
 from busway.bus.codec import encode_message
 from busway.bus.errors import ConfigurationError, LayerClosed, LayerUnavailable
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.operations import (
     Delivery,
     GroupAdd,
@@ -33,6 +33,7 @@ from busway.bus.operations import (
     Send,
 )
 from busway.bus.parcels import check_delay
+from busway.bus.receiver import Receiver
 from busway.bus.statistics import GroupSize, Shard, Statistics, total
 
 

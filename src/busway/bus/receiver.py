@@ -1,69 +1,29 @@
-"""The reader of a stored layer: an exchange as one transaction, and waiting."""
+"""The reader of a channel layer: what a backend implements.
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import chain
-from operator import itemgetter
-from typing import TYPE_CHECKING
+One primitive, `Receiver.exchange`, and a way to wait. Interface servers and workers use it
+directly, one exchange per batch.
+"""
 
-from busway.bus import burial, names, records
-from busway.bus.bundles import count_of, decode_bundle, is_normal, is_plain
-from busway.bus.codec import Kind
-from busway.bus.errors import ChannelFull, InvalidArgument, LayerClosed
-from busway.bus.held import Held
-from busway.bus.layer import Receiver
-from busway.bus.marks import Mark
-from busway.bus.operations import Delivery, Operation, Outcome, Refusal
-from busway.bus.parcels import Parcel, Refused, Run
-from busway.bus.preparing import NOTHING, Prepared, Single, prepare
-from busway.bus.queues import promote, put_back, release, release_all, send, send_run, take
-from busway.bus.sealing import Seal
-from busway.bus.transaction import StoreFull, Transaction
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from math import inf
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
 
-if TYPE_CHECKING:
-    from busway.bus.stored import StoredLayer
+from busway.bus.operations import Delivery, Operation, Outcome
 
-_Taken = tuple[bytes, tuple[str, ...]]
-"""A bundle that was taken, and to which members it goes. It is decoded after the transaction,
-which others wait for."""
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
-_MUCH = 4
-"""Messages between two waits of a receiver that is busy."""
+class Receiver(ABC):
+    """One reader of a layer: a consumer thread or an event loop.
 
+    Not thread-safe: one thread or one event loop uses it at a time.
+    """
 
-_Request = tuple[Sequence[Operation], Prepared, Sequence[Delivery], bool, int, float, int, bool]
-"""What `StoredReceiver.exchange` was asked, made ready: operations, the same prepared, done,
-listening, limit, now, wake_below, hold. Plain, since it is made for every exchange."""
-
-
-class StoredReceiver(Receiver):
-    """A reader of a stored layer."""
-
-    def __init__(self, layer: "StoredLayer", name: str) -> None:
-        """Make the reader `name` of `layer`."""
-        self.name = name
-        self._layer = layer
-        self._bell = layer.bell(name)
-        self._mark: Mark | None = None
-        self._held = Held()
-        self._subscription = ""
-        """The subscription that this receiver is registered with, or empty."""
-        self._channels: tuple[str, ...] = ()
-        self._given: Sequence[str] = ()
-        self._channels_name = ""
-        self._normal = self._passing = self._laned = False
-        """Whether all of the channels are normal, whether none is, whether any has lanes."""
-        self._due = 0.0
-        self._taken = 0
-        """Messages taken since the last wait."""
-        self._joined: list[str] = []
-        """See `Outcome.joined`, of the exchange under way."""
-        self._closed = False
-
-    # -- exchange -----------------------------------------------------------------------
-
+    @abstractmethod
     def exchange(
         self,
         operations: Sequence[Operation] = (),
@@ -74,315 +34,133 @@ class StoredReceiver(Receiver):
         wake_below: int = 0,
         hold: bool = True,
     ) -> Outcome:
-        """See `Receiver.exchange`. It does not block, but for another exchange under way."""
-        self._check_open()
-        now = time.time()
-        prepared = prepare(operations, self._layer, now) if operations else NOTHING
-        if prepared.returned:
-            self._check_returned(prepared.returned)
-        if not channels:
-            limit = 0
-        elif channels is not self._given:
-            if tuple(channels) != self._channels:
-                self._listen_to(tuple(channels))
-            self._given = channels if isinstance(channels, tuple) else ()
-        if limit:
-            if hold and self._mark is None:
-                # Before anything is taken: without a mark it could be handed out twice.
-                self._mark = self._layer.mark(self.name)
-            if now >= self._layer.next_sweep:
-                self._layer.tidy(now)
-        request = (operations, prepared, done, bool(channels), limit, now, wake_below, hold)
-        try:
-            return self._run(request)
-        except StoreFull:
-            return self._run(request, room=0)  # what would add to it is refused
+        """Do everything in one atomic step, and in this order.
 
-    def _listen_to(self, channels: tuple[str, ...]) -> None:
-        for name in channels:
-            names.check_receivable(name)
-        self._channels = channels
-        self._channels_name = records.subscription_name(channels)
-        normal = ["!" not in name and "?" not in name for name in channels]
-        self._normal, self._passing = all(normal), not any(normal)
-        policies = self._layer.policies
-        self._laned = any(policies.find(name)[1].ordering is not None for name in channels)
+        1. `operations` are applied. Those that find no room are in `refused`; the others stand.
+           A later operation of the same lane as a refused one is refused too, so that order
+           is kept: send the refused ones again, in their order.
+        2. `done` names deliveries of this receiver that have been handled: their lanes go on.
+           If anything was refused, none of them is done: else the next message of a lane could
+           be handled, and answered, before what belongs to the one before it is sent. Exchange
+           again without operations for those whose own were all applied.
+        3. Up to `limit` messages are taken off `channels` (normal names, full "name?random",
+           or prefixes up to "!"), fairly among channels and in FIFO order within each.
 
-    def _run(self, request: _Request, room: int | None = None) -> Outcome:
-        subscription = self._subscription
-        self._held.remember()
-        self._joined = []
-        try:
-            with self._layer.transaction() as store:
-                step = Transaction(store, self._layer.plans, request[5], room)
-                taken, place, refused = self._do(step, request)
-                step.finish()
-        except BaseException:
-            self._subscription = subscription
-            self._held.undo()
-            raise
-        if step.rings:
-            self._layer.ring(list(dict.fromkeys(step.rings)))
-        deliveries = self._deliver(taken, place, hold=request[7]) if taken else []
-        return Outcome(deliveries, refused, self._joined)
+        With `wake_below` = n, a receiver that got fewer than n messages is registered, in the
+        same step, to be woken by the next message for `channels`: call `wait` then. A refusal
+        registers it likewise, to be woken when there may be room. 0: not registered. With no
+        `channels`, a receiver that is registered stays so: whoever was not woken since has
+        nothing to take.
 
-    def _do(self, step: Transaction, request: _Request) -> tuple[list[_Taken], int, list[Refusal]]:
-        """Do a whole exchange; returns what was taken, the place of its first, what was refused."""
-        operations, (items, returned), done, listening, limit, now, wake_below, hold = request
-        taken: list[_Taken] = []
-        refused: list[Refusal] = []
-        count = place = 0
-        if items:
-            refused = self._apply(step, operations, items, self.name if wake_below else "")
-            if refused:
-                done = ()  # their lanes go on when what belongs to them is sent
-        if returned:
-            put_back(step, [raw for d in returned if (raw := self._held.get(d)) is not None])
-        if done:
-            release_all(step, done)
-        if limit:
-            taken, count = self._take(step, limit, now)
-            self._taken += count
-        if taken or done or returned:
-            place = self._keep(step, done, returned, taken, hold=hold)
-        if listening:
-            # Lanes that were let go without being held may have brought new messages.
-            looked = count < limit and (hold or not self._laned)
-            self._register(step, wanted=limit > 0 and count < wake_below, nothing_left=looked)
-        return taken, place, refused
+        With `hold` = True, messages of normal channels stay in this receiver's hands until
+        they are in `done` (or given back with `Return`). With False they are done on delivery.
 
-    def _register(self, step: Transaction, *, wanted: bool, nothing_left: bool = False) -> None:
-        """Bring this receiver onto the list of those to be woken, or off it.
-
-        Then wake somebody for what still waits: others may sleep while this one works on what
-        it got, or turns away. `nothing_left` is said by who has just looked.
+        Raises `UsageError` for bad names or messages, before anything is applied, and
+        `LayerUnavailable` when the storage fails, with nothing applied.
         """
-        earlier, name = self._subscription, self._channels_name
-        if earlier and (earlier != name or not wanted):
-            step.unsubscribe(self.name, earlier)
-            if earlier != name:
-                step.pass_on(step.channels_of(earlier))
-        if wanted:
-            step.subscribe(self.name, self._channels, name, self._layer.process)
-        self._subscription = name if wanted else ""
-        if not nothing_left:
-            step.pass_on(self._channels)
 
-    def _check_returned(self, returned: Sequence[Delivery]) -> None:
-        for delivery in returned:
-            if self._held.get(delivery) is None:
-                raise InvalidArgument(
-                    "the delivery to return",
-                    delivery.channel,
-                    "one that this receiver holds: not done, and not returned before",
-                )
-
-    def _apply(
+    async def aexchange(
         self,
-        step: Transaction,
-        operations: Sequence[Operation],
-        items: Sequence[Run | Single],
-        sender: str,
-    ) -> list[Refusal]:
-        fits = step.expect(_sent(items))
-        refused: list[tuple[int, Refused]] = []
-        for item in items:
-            if isinstance(item, Run):
-                refused += send_run(step, item, sender, fits=fits)
-                continue
-            place, work = item
-            why = send(step, work, sender, fits=fits) if isinstance(work, Parcel) else work(step)
-            if why is not None:
-                refused.append((place, why))
-        if not refused:
-            return []
-        refused.sort(key=itemgetter(0))
-        return [
-            Refusal(place, operations[place], ChannelFull(why.channel, why.reason, why.limit))
-            for place, why in refused
-        ]
-
-    def _take(self, step: Transaction, limit: int, now: float) -> tuple[list[_Taken], int]:
-        """Take messages, and say how many; notices about groups are seen to here."""
-        self._due = promote(step)
-        taken: list[_Taken] = []
-        left = limit
-        noted = True
-        while left and noted:
-            noted = False
-            for bundle in take(step, self._channels, left):
-                if is_plain(bundle):
-                    taken.append((bundle, ()))
-                    left -= count_of(bundle)
-                elif members := self._note(decode_bundle(bundle)[0], now):
-                    taken.append((bundle, members))
-                    left -= 1
-                else:
-                    noted = True
-        return taken, limit - left
-
-    def _note(self, envelope: Delivery, now: float) -> tuple[str, ...]:
-        """See to a notice; for a group message, return this process's members."""
-        groups = self._layer.groups
-        if envelope.kind is Kind.GROUP_MESSAGE:
-            return groups.members(envelope.group, envelope.channel, now)
-        if envelope.kind is Kind.JOINED:
-            expires = envelope.sent + self._layer.group_expiry
-            groups.add(envelope.group, envelope.channel, expires)
-            self._joined.append(envelope.channel)
-        elif envelope.group:
-            groups.discard(envelope.group, envelope.channel)
-        else:
-            groups.leave(envelope.channel)
-        return ()
-
-    def _keep(
-        self,
-        step: Transaction,
-        done: Sequence[Delivery],
-        returned: Sequence[Delivery],
-        taken: Sequence[_Taken],
+        operations: Sequence[Operation] = (),
+        done: Sequence[Delivery] = (),
+        channels: Sequence[str] = (),
+        limit: int = 0,
         *,
-        hold: bool,
-    ) -> int:
-        """Bring what this receiver holds up to date; returns the place of the first it took."""
-        changed = self._held.finish(chain(done, returned)) if done or returned else False
-        fresh: list[bytes] = []
-        if hold and not self._passing:
-            fresh = [bundle for bundle, _ in taken if self._normal or is_normal(bundle)]
-        elif not hold and self._laned:
-            for bundle, _ in taken:
-                for envelope in decode_bundle(bundle):
-                    if envelope.lane:
-                        release(step, envelope.lane, envelope.id)
-        first = self._held.take(fresh)
-        if fresh or changed:
-            burial.hold(step, self.name, self._held.record())
-        return first
+        wake_below: int = 0,
+        hold: bool = True,
+    ) -> Outcome:
+        """Do an `exchange` from async code.
 
-    def _deliver(self, taken: Sequence[_Taken], place: int, *, hold: bool) -> list[Delivery]:
-        deliveries: list[Delivery] = []
-        holds = hold and not self._passing
-        for bundle, members in taken:
-            found = decode_bundle(bundle)
-            if members:
-                found[0].members = members
-            if holds and (self._normal or is_normal(bundle)):
-                for delivery in found:
-                    delivery.place = place
-                    place += 1
-            deliveries += found
-        return deliveries if self._layer.seal is None else self._open(deliveries, self._layer.seal)
+        Layers whose exchange does not block do it at once. Cancelling may lose what was taken.
+        """
+        return self.exchange(operations, done, channels, limit, wake_below=wake_below, hold=hold)
 
-    def _open(self, deliveries: Sequence[Delivery], seal: Seal) -> list[Delivery]:
-        """Decrypt what was taken, and drop what is not genuine."""
-        genuine: list[Delivery] = []
-        forged: list[Delivery] = []
-        for delivery in deliveries:
-            (genuine if seal.open(delivery) else forged).append(delivery)
-        if forged:
-            self._discard(forged)
-        return genuine
-
-    def _discard(self, forged: Sequence[Delivery]) -> None:
-        self._held.remember()
-        with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.plans, time.time())
-            for delivery in forged:
-                where = names.address(delivery.channel)
-                step.drop(step.channel(where), where, "tampered")
-            release_all(step, forged)
-            if self._held.finish(forged):
-                burial.hold(step, self.name, self._held.record())
-            step.finish()
-        # There is less than was found, and nobody may be registered to be woken for the rest.
-        self._layer.ring(list(dict.fromkeys([*step.rings, self.name])))
-
-    # -- waiting ------------------------------------------------------------------------
+    blocks: bool = False
+    """Whether an exchange waits for something, such as a network: an event loop that others use
+    does `aexchange` then."""
 
     def begin(self, delivery: Delivery) -> bool:
-        """See `Receiver.begin`. It costs no transaction."""
-        if delivery.place > self._held.begun:
-            self._held.begun = delivery.place
-            if self._mark is not None:
-                self._mark.write(delivery.place)
+        """Say that `delivery`, and all that was taken before it, is being handled from now on.
+
+        If this process dies, messages that were not begun go to other receivers. False: this one
+        has gone to another, because this process was thought dead; do not handle it.
+        """
         return True
 
+    async def abegin(self, delivery: Delivery) -> bool:
+        """Do a `begin` from async code."""
+        return self.begin(delivery)
+
+    @abstractmethod
     def wait(self, timeout: float | None = None) -> bool:
-        """See `Receiver.wait`."""
-        self._check_open()
-        patience = self.patience()
-        busy, self._taken = self._taken > _MUCH, 0
-        if timeout is not None and timeout <= patience:
-            return self._bell.wait(timeout, busy=busy)
-        self._bell.wait(patience, busy=busy)
-        return True
+        """Block until there may be something to exchange; True unless `timeout` seconds passed.
 
+        None: no limit. It may return early, with nothing there. `interrupt` wakes it.
+        """
+
+    @abstractmethod
     async def async_wait(self, timeout: float | None = None) -> bool:
-        """See `Receiver.async_wait`."""
-        self._check_open()
-        patience = self.patience()
-        if timeout is not None and timeout <= patience:
-            return await self._bell.async_wait(timeout)
-        await self._bell.async_wait(patience)
-        return True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise LayerClosed("receiver")
+        """Do a `wait` from async code. Cancelling it is safe."""
 
     def patience(self) -> float:
-        """See `Receiver.patience`."""
-        now = time.time()
-        until = max(self._layer.next_sweep, now + 0.1)
-        return max(0.0, min(self._due, until) - now) if self._due else until - now
+        """Return the seconds after which to exchange again even if nobody rings.
 
+        A delayed message may be due then, or there is housekeeping to do. `wait` returns by then;
+        it is for those who watch `fileno`.
+        """
+        return inf
+
+    @abstractmethod
     def interrupt(self) -> None:
-        """See `Receiver.interrupt`."""
-        self._layer.ring([self.name])
+        """Wake this receiver's `wait` now. Safe from other threads and from signal handlers."""
 
+    @abstractmethod
     def fileno(self) -> int:
-        """See `Receiver.fileno`."""
-        return self._bell.fileno()
+        """Return a descriptor that is readable when the receiver was woken: for event loops.
 
+        Call `drain` when it is readable, then exchange.
+        """
+
+    @abstractmethod
     def drain(self) -> None:
-        """See `Receiver.drain`."""
-        self._bell.drain()
+        """Forget wake-ups so far, so that `fileno` is not readable until the next one."""
 
-    def abandon(self) -> None:
-        """Close a forked child's copy, and leave the parent's as it is."""
-        self._closed = True
-        self._bell.close()
-
+    @abstractmethod
     def close(self) -> None:
-        """See `Receiver.close`."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            with suppress(LayerClosed):  # then everything was settled with the layer
-                self._settle()
-        finally:
-            self._layer.forget(self.name)
-            self._bell.close()
-            if self._mark is not None:
-                self._mark.close()
+        """Give back what was not begun, and release everything. Closing twice is harmless."""
 
-    def _settle(self) -> None:
-        """Give back what was not begun, and leave the lists."""
-        with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.plans, time.time())
-            burial.hold(step, self.name, self._held.record())
-            burial.settle(step, self.name, self._held.begun)
-            self._register(step, wanted=False)
-            step.finish()
-        self._layer.ring(list(dict.fromkeys(step.rings)))
+    async def aclose(self) -> None:
+        """Do a `close` from async code. When cancelled, it goes on in its thread."""
+        await apart(self.blocks, self.close)
+
+    def abandon(self) -> None:  # noqa: B027  (only some layers survive a fork)
+        """Release a forked child's copy, and leave the parent's as it is."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
 
-def _sent(items: Sequence[Run | Single]) -> Iterator[Run | Parcel]:
-    """Yield what is put into queues."""
-    for item in items:
-        if isinstance(item, Run):
-            yield item
-        elif isinstance(item.work, Parcel):
-            yield item.work
+async def apart(blocks: bool, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do a call from async code: in a thread, if it `blocks`."""
+    if blocks:
+        return await asyncio.to_thread(call, *args, **kwargs)
+    return call(*args, **kwargs)

@@ -15,13 +15,14 @@ from busway.bus.bell import Bell
 from busway.bus.codec import Ids, Kind
 from busway.bus.errors import LayerClosed
 from busway.bus.groups import LocalGroups
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.marks import Mark
 from busway.bus.parcels import notice
 from busway.bus.plans import Plans
 from busway.bus.queues import first
-from busway.bus.receiver import StoredReceiver
+from busway.bus.receiver import Receiver
 from busway.bus.statistics import GroupSize, Statistics
+from busway.bus.stored_receiver import StoredReceiver
 from busway.bus.sweep import (
     SWEEP_SIZE,
     clear,

@@ -17,7 +17,7 @@ from busway.bus.errors import ConfigurationError, LayerUnavailable
 from busway.bus.ipc import IPCChannelLayer, directory
 from busway.bus.ipc.environment import Environment
 from busway.bus.operations import Return
-from busway.bus.receiver import StoredReceiver
+from busway.bus.stored_receiver import StoredReceiver
 from busway.bus.transaction import Store, StoreFull
 from busway.bus.urls import open_layer
 

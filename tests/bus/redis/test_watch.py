@@ -11,7 +11,7 @@ from threading import Barrier
 
 import pytest
 
-from busway.bus.layer import Receiver
+from busway.bus.receiver import Receiver
 from busway.bus.redis import RedisChannelLayer
 from servers.redis import RedisServer
 

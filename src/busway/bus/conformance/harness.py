@@ -12,8 +12,9 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import pytest
 
 from busway.bus.conformance.peers import PATIENCE, Factory, Peer, sleep
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Delivery, Operation, Outcome
+from busway.bus.receiver import Receiver
 from busway.bus.statistics import Statistics
 
 Style = Literal["sync", "async"]

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from busway.bus.conformance.harness import Topic
 from busway.bus.conformance.model import CAPACITY, Item, Model, address, options
 from busway.bus.conformance.peers import Factory
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.operations import (
     Delivery,
     GroupAdd,
@@ -28,6 +28,7 @@ from busway.bus.operations import (
     Return,
     Send,
 )
+from busway.bus.receiver import Receiver
 
 CHANNELS = ["a", "b", "one?x", "lanes.a", "lanes.b", "p.x!1", "p.x!2", "p.y!1"]
 SOURCES = ["a", "b", "one?x", "lanes.a", "lanes.b", "p.x!", "p.y!"]

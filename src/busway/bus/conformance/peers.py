@@ -7,8 +7,9 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Delivery, Operation, Outcome
+from busway.bus.receiver import Receiver
 
 PATIENCE = 10.0
 """Seconds within which everything that has to happen happens."""

@@ -23,8 +23,8 @@ from busway.bus.conformance.harness import (
     promptly,
 )
 from busway.bus.conformance.peers import PATIENCE
-from busway.bus.layer import Receiver
 from busway.bus.operations import GroupAdd, GroupSend, Send
+from busway.bus.receiver import Receiver
 
 SOURCES = [("normal", "normal"), ("single?x", "single?x"), ("proc.x!a", "proc.x!")]
 """Each kind of channel, and how it is received."""

@@ -15,9 +15,10 @@ from busway.bus import names
 from busway.bus.codec import Ids, decode_envelope
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Delivery, GroupAdd, Operation
 from busway.bus.plans import Plans
+from busway.bus.receiver import Receiver
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.connections import Link

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from busway.bus.codec import encode
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
-from busway.bus.layer import Receiver
 from busway.bus.operations import Delivery, Operation, Outcome, Return
+from busway.bus.receiver import Receiver
 from busway.bus.redis import packing
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.books import Books

@@ -16,8 +16,9 @@ from busway.app.exceptions import RequestTimeout
 from busway.app.message import Message
 from busway.app.routing import Router
 from busway.bus.errors import UsageError
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Delivery, Operation
+from busway.bus.receiver import Receiver
 from busway.django.database import keeping_connections
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers
 from busway.django.views import view_route

@@ -8,8 +8,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, Protocol
 
 from busway.bus.errors import BusError, BuswayError, ChannelFull, LayerUnavailable, UsageError
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Delivery, Leave, Outcome, Send
+from busway.bus.receiver import Receiver
 
 logger = logging.getLogger("busway.web")
 

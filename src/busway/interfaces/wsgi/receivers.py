@@ -4,7 +4,8 @@ from collections import deque
 from contextlib import suppress
 
 from busway.bus.errors import BusError
-from busway.bus.layer import ChannelLayer, Receiver
+from busway.bus.layer import ChannelLayer
+from busway.bus.receiver import Receiver
 
 
 class Receivers:
