@@ -66,15 +66,22 @@ def bury(step: Transaction, process: str, marks: dict[str, int]) -> None:
 
 
 def abandon(step: Transaction, prefix: str) -> None:
-    """Drop what waits for a prefix whose process died; its channels leave their groups."""
-    step.flush()
+    """Drop what waits for a prefix whose process died; its channels leave their groups.
+
+    Lanes go on: what waits behind one of its messages may be for others.
+    """
     record = step.channel(prefix)
     record.owner = ""
+    step.flush()
     while record.head < record.tail:
         bundle = step.store.pop(records.queue_prefix(prefix) + records.index_key(record.head))
         record.head += 1
         if bundle is not None and not is_notice(bundle):
             step.drop(record, prefix, "receiver died", count_of(bundle))
+            for envelope in map(decode_envelope, untie(bundle)):
+                if envelope.lane:
+                    release(step, envelope.lane, envelope.id)
+            step.flush()
     record.pending = 0
     step.changed.add(prefix)
     step.unblock(record)

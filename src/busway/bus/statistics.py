@@ -19,7 +19,7 @@ class Statistics(msgspec.Struct, frozen=True):
     """Seconds that the oldest waiting message has waited."""
     dropped: Mapping[str, int] = {}
     """Messages dropped, by reason: "expired", "full" (group members), "receiver died",
-    "tampered" (see `busway.bus.encryption`)."""
+    "tampered" (see `busway.bus.encryption`), "malformed" (another language's client sent it)."""
 
 
 def total(parts: Iterable[Statistics]) -> Statistics:

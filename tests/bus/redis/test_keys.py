@@ -102,6 +102,28 @@ def test_thousands_of_group_messages_for_nobody_are_passed_over(server: RedisSer
     layer.close()
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_what_another_client_sent_and_is_no_message_is_dropped_and_counted(
+    server: RedisServer, *, hold: bool
+) -> None:
+    layer = RedisChannelLayer(server.url, policies={"work": {"ordering": "key"}})
+    with layer.receiver() as reader:
+        reader.exchange([Send("work", {"key": "k", "n": n}) for n in range(2)])
+        reader.exchange([Send("work", {"key": "other", "n": 2})])
+        first = server.call("LINDEX", f"{P}m:work", 0)
+        body, text = b"\x82\xa3key\xa1k\xa1n\x00", b"\xa9no-map---"  # as many bytes
+        assert body in first
+        server.call("LSET", f"{P}m:work", 0, first.replace(body, text))
+        found: list[int] = []
+        while len(found) < 2:
+            outcome = reader.exchange((), (), ["work"], 9, wake_below=1, hold=hold)
+            found += [each.message["n"] for each in outcome.deliveries]
+            reader.exchange((), outcome.deliveries)
+        assert sorted(found) == [1, 2]
+    assert layer.statistics().dropped == {"malformed": 1}
+    layer.close()
+
+
 class TestFull:
     """A server whose memory is in use."""
 

@@ -1,6 +1,7 @@
 """Connections go from event loop to event loop, and to threads, without a reply being lost."""
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,21 @@ def test_a_loop_that_has_ended_leaves_no_descriptor(
         for _ in range(TIMES):
             asyncio.run(ask_and_wait(receiver, server))
         assert descriptors() == before
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # the child does nothing
+def test_a_fork_leaves_what_its_parent_watches_alone(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    receiver = layer.receiver()
+    with asyncio.Runner() as runner:
+        runner.run(ask_and_wait(receiver, server))
+        layer._lay_by(receiver)
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        runner.run(asyncio.wait_for(ask_and_wait(receiver, server), 5))
 
 
 async def test_what_comes_while_nobody_waits_does_not_keep_the_loop_busy(

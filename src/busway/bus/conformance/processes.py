@@ -301,6 +301,24 @@ class Deaths(Topic):
 
         eventually(left, "they leave")
 
+    def test_lanes_go_on_when_a_process_dies_that_their_messages_are_for(
+        self, shared_bus: Bus
+    ) -> None:
+        layer, peer = shared_bus.layer(policies=ORDERED), shared_bus.peer(policies=ORDERED)
+        peer.run(fall_asleep, ["lanes.x!"])
+        for channel in ("lanes.x!a", "lanes.x!b", "lanes.y!a"):
+            layer.send(channel, {"key": "k"})
+        peer.kill()
+
+        def is_noticed() -> bool:
+            layer.receive("anything")
+            return bool(layer.statistics().dropped)
+
+        eventually(is_noticed, "the death is noticed")
+        assert layer.receive("lanes.y!", timeout=PATIENCE) == ("lanes.y!a", {"key": "k"})
+        found = layer.statistics()
+        assert (found.messages_pending, found.dropped) == (0, {"receiver died": 2})
+
     def test_a_waiting_sender_survives_the_death_of_the_reader(self, shared_bus: Bus) -> None:
         layer, peer = shared_bus.layer(capacity=2), shared_bus.peer(capacity=2)
         sender = layer.reader()

@@ -3,11 +3,14 @@
 It makes requests by that, and takes note of the replies. No I/O here.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+from msgspec import DecodeError
 
 from busway.bus import names, records
 from busway.bus.bundles import decode_bundle
@@ -24,6 +27,8 @@ from busway.bus.sealing import Seal
 if TYPE_CHECKING:
     from busway.bus.redis.layer import RedisChannelLayer
 
+logger = logging.getLogger("busway.bus")
+
 GROWING = (Send, GroupAdd)
 """Operations that a full server refuses."""
 
@@ -39,9 +44,9 @@ class Books:
         self.sources: dict[int, list[str]] = {}
         """Which of the channels may be on a shard, by its number."""
         self.void = 0
-        """What came last and is nothing to hand over: group messages to nobody, forged messages."""
-        self.forged: list[Delivery] = []
-        """What was not genuine, and is to be dropped."""
+        """What came last and is nothing to hand over: group messages to nobody, unfit messages."""
+        self.unfit: list[tuple[str, Delivery]] = []
+        """What is to be dropped, and why: it was not genuine, or is no message at all."""
         self.joined: list[str] = []
         """See `Outcome.joined`: those that nobody was told of yet."""
         self.given_up: dict[int, Delivery] = {}
@@ -243,7 +248,12 @@ class Books:
         held, seal = self.held, self._layer.seal
         place = request.place
         for bundle in bundles:
-            found = decode_bundle(bundle)
+            malformed: Sequence[Delivery] = ()
+            try:
+                found = decode_bundle(bundle)
+            except DecodeError as error:
+                found, malformed = wire.decode_apart(bundle)
+                logger.warning("a message is dropped, and counted: it is malformed: %s", error)
             source = found[0].channel
             if "!" in source:
                 found = self._sort_out(found)
@@ -252,6 +262,9 @@ class Books:
                 for delivery in found:
                     delivery.place = place
                     place += 1
+            if malformed:
+                self._drop("malformed", malformed)
+                found = [each for each in found if each not in malformed]
             deliveries += found if seal is None else self._open(found, seal)
         if request.reach and place > request.place:
             seat.marked = request.place + request.reach - 1
@@ -272,10 +285,15 @@ class Books:
     def _open(self, found: Sequence[Delivery], seal: Seal) -> list[Delivery]:
         """Decrypt what came, and remember what is not genuine."""
         genuine: list[Delivery] = []
+        forged: list[Delivery] = []
         for delivery in found:
-            (genuine if seal.open(delivery) else self.forged).append(delivery)
-        self.void += len(found) - len(genuine)
+            (genuine if seal.open(delivery) else forged).append(delivery)
+        self._drop("tampered", forged)
         return genuine
+
+    def _drop(self, reason: str, unfit: Sequence[Delivery]) -> None:
+        self.unfit += [(reason, each) for each in unfit]
+        self.void += len(unfit)
 
     def _note(self, envelope: Delivery) -> tuple[str, ...]:
         """See to a notice; for a group message, return this process's members."""

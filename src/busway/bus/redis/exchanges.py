@@ -59,7 +59,7 @@ class Exchanges:
             kept = yield from self._resume(operations)
             operations = [operations[index] for index in kept]
         outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
-        if self._books.forged:
+        if self._books.unfit:
             self._remember(operations, outcome.refused, outcome.deliveries)
             yield from self._discard()
         if self._applied or self._taken:
@@ -178,15 +178,15 @@ class Exchanges:
         return found
 
     def _discard(self) -> Generator[Sequence[Call], Sequence[Any], None]:
-        """Drop what is not genuine, and count it."""
-        forged, self._books.forged = self._books.forged, []
+        """Drop what nobody can be given, and count it."""
+        unfit, self._books.unfit = self._books.unfit, []
         calls = []
         for seat in self._books.seats:
-            mine = [each for each in forged if self._books.home(each) == seat.shard.number]
+            mine = [each for each in unfit if self._books.home(each[1]) == seat.shard.number]
             if mine:
-                asked = NOTHING._replace(done=mine)
-                counts = Counter(names.address(each.channel) for each in mine)
-                batch = packing.dropped("tampered", counts)
+                asked = NOTHING._replace(done=[each for _, each in mine])
+                counts = Counter((names.address(each.channel), why) for why, each in mine)
+                batch = packing.dropped(counts)
                 calls.append(self._books.call(seat, asked, batch))
         replies = yield calls
         for call, reply in zip(calls, replies, strict=True):

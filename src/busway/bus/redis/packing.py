@@ -296,9 +296,9 @@ def restored(deliveries: Sequence[Delivery], envelopes: Iterable[bytes]) -> Batc
     return batch
 
 
-def dropped(reason: str, counts: Mapping[str, int]) -> Batch:
-    """Return a batch that counts messages as dropped, by address."""
+def dropped(counts: Mapping[tuple[str, str], int]) -> Batch:
+    """Return a batch that counts messages as dropped, by address and reason."""
     batch = Batch([], {}, [], [], [], {}, set())
-    for address, number in counts.items():
+    for (address, reason), number in counts.items():
         batch.add([7, address, reason, number], 0)
     return batch

@@ -5,7 +5,6 @@ import os
 import socket
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock
 
 
@@ -28,6 +27,7 @@ class Watch:
         says whether more may come.
         """
         self.loop = loop
+        self._process = os.getpid()
         self._collect = collect
         # A descriptor of its own: what the loop knows by it is neither another watch nor another
         # socket, however late the loop gets to forget it.
@@ -80,13 +80,18 @@ class Watch:
 
     def end(self) -> None:
         """Read no more. Only when nobody waits."""
+        if os.getpid() != self._process:
+            self._forget()  # what a forked child took out of the selector, its parent would miss
+            return
         with self._lock:
             self._has_ended = True
         if not self.loop.is_running() or self.is_here():
             self._leave()
-        else:
-            with suppress(RuntimeError):  # the loop was closed since, and knows nothing any more
-                self.loop.call_soon_threadsafe(self._leave)
+            return
+        try:
+            self.loop.call_soon_threadsafe(self._leave)
+        except RuntimeError:  # it was closed since, and knows nothing any more
+            self._forget()
 
     def _leave(self) -> None:
         if self._timer is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from busway.bus.bundles import untie
 from busway.bus.codec import Envelope, Kind, encode
 from busway.bus.errors import ChannelFull
 from busway.bus.operations import Delivery, Operation, Refusal
@@ -111,6 +112,29 @@ def refusals(
         refused.append(Refusal(index, operation, ChannelFull(plan.address, why, limit)))
     refused.sort(key=lambda refusal: refusal.index)
     return refused
+
+
+def decode_apart(bundle: bytes) -> tuple[list[Delivery], list[Delivery]]:
+    """Return the messages of a bundle that cannot be decoded as a whole, and those that are none.
+
+    The latter, which are among the former, are empty. Raises `msgspec.DecodeError` when not even
+    their envelopes can be read.
+    """
+    found: list[Delivery] = []
+    malformed: list[Delivery] = []
+    for data in untie(bundle):
+        try:
+            found.append(_decode_delivery(data))
+        except msgspec.ValidationError:
+            fields = _decode_any(data)
+            fields[5] = {}
+            malformed.append(msgspec.convert(fields, Delivery))
+            found.append(malformed[-1])
+    return found, malformed
+
+
+_decode_delivery = msgspec.msgpack.Decoder(Delivery).decode
+_decode_any = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 def statistics_by_address(replies: Iterable[Sequence[Sequence[Any]]]) -> dict[str, Statistics]:
