@@ -5,7 +5,7 @@ It makes requests by that, and takes note of the replies. No I/O here.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -86,8 +86,7 @@ class Books:
 
     def returned(self, operations: Sequence[Operation]) -> list[Delivery]:
         """Return what is to go back. Raises `InvalidArgument`."""
-        self.given_up = {at: each for at, each in self.given_up.items() if self.held.find(each)}
-        found = dict(self.given_up)
+        found = dict(self.still_given_up())
         for operation in operations:
             if not isinstance(operation, Return):
                 continue
@@ -122,6 +121,11 @@ class Books:
             return None
         held.begun = max(held.begun, place)
         return True
+
+    def still_given_up(self) -> Mapping[int, Delivery]:
+        """Return what is given up and has not gone back yet."""
+        self.given_up = {at: each for at, each in self.given_up.items() if self.held.find(each)}
+        return self.given_up
 
     def marks(self, place: int) -> list[Mark]:
         """Return what shards have to know before the message at `place` is begun."""

@@ -275,7 +275,7 @@ class RedisReceiver(Receiver):
     def _ask_to_begin(self, delivery: Delivery) -> bool:
         books = self._books
         found = None
-        if not books.given_up:
+        if not books.still_given_up():
             start = time.monotonic()
             for mark in books.marks(delivery.place):
                 self._mark(mark)
