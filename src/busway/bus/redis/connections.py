@@ -27,6 +27,9 @@ SPIN = 0.0002
 machine a server takes less time for most than it takes to go to sleep and be woken."""
 
 
+_DOZE = 10
+"""Waits after which staying awake is tried again."""
+
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -48,8 +51,8 @@ class Channel:
         self._readable.register(self.socket, select.POLLIN)
         self._writable = select.poll()
         self._writable.register(self.socket, select.POLLOUT)
-        self._is_quick = False
-        """Whether the last reply that was waited for came within `SPIN`."""
+        self._sleepy = 0
+        """For how many waits it is better to sleep: others want the processor, or it took long."""
         self._has_ended = False
         self._watch: Watch | None = None
 
@@ -82,11 +85,14 @@ class Channel:
     def wait(self, timeout: float) -> None:
         """Block until something has come."""
         start = time.monotonic()
-        if self._is_quick and self._stay_awake(start + SPIN):
+        if self._sleepy:
+            self._sleepy -= 1
+        elif self._stay_awake(start + SPIN):
             return
         if not self._readable.poll(timeout * 1000):
             raise LinkBroken(f"the server did not answer for {timeout:g} seconds")
-        self._is_quick = time.monotonic() - start < SPIN
+        if not self._sleepy and time.monotonic() > start + SPIN:
+            self._sleepy = _DOZE
 
     def _stay_awake(self, end: float) -> bool:
         """Offer the processor to others until something has come; False: it takes too long."""
@@ -96,6 +102,7 @@ class Channel:
                 return True
             rest()
             if now() - before > CONTENDED:
+                self._sleepy = _DOZE
                 return False
         return False
 
