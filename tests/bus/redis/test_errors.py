@@ -251,3 +251,8 @@ def test_options_of_tls_are_told_from_unknown_ones() -> None:
         open_layer("redis://localhost?ssl_ca_certs=/file")
     with pytest.raises(ConfigurationError, match="nothing"):
         RedisChannelLayer(connection_kwargs={"nothing": 1})
+
+
+def test_arguments_of_connections_are_a_dict() -> None:
+    with pytest.raises(ConfigurationError, match="connection_kwargs is 'x', expected a dict"):
+        RedisChannelLayer(connection_kwargs="x")  # type: ignore[arg-type]

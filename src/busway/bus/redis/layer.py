@@ -79,7 +79,7 @@ class RedisChannelLayer(ChannelLayer):
         super().__init__(**options)
         self.process = names.random_part()
         """This process's name on the bus."""
-        self.parts: list[Shard] = shards_of(url, prefix, slots, dict(connection_kwargs or {}))
+        self.parts: list[Shard] = shards_of(url, prefix, slots, connection_kwargs)
         self.plans = Plans(self.policies)
         self.groups = LocalGroups()
         ordering = {p.ordering for p in self.policies.all() if p.ordering is not None}
@@ -119,7 +119,7 @@ class RedisChannelLayer(ChannelLayer):
     ) -> None:
         """See `ChannelLayer.check_options`."""
         super().check_options(**options)
-        shards_of(url, prefix, slots, dict(connection_kwargs or {}))
+        shards_of(url, prefix, slots, connection_kwargs)
 
     def _begin(self) -> None:
         """Make what belongs to this process alone."""

@@ -9,7 +9,7 @@ With rediss+sentinel and rediss+cluster the servers speak TLS.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from busway.bus.errors import ConfigurationError
@@ -37,9 +37,17 @@ def options_of(url: str, **others: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def shards_of(
-    url: str | Sequence[str], prefix: str, slots: int | None, options: dict[str, Any]
+    url: str | Sequence[str],
+    prefix: str,
+    slots: int | None,
+    connection_kwargs: Mapping[str, Any] | None,
 ) -> list[Shard]:
     """Return the shards of the bus at `url`. Raises `ConfigurationError`."""
+    if not isinstance(connection_kwargs, Mapping | None):
+        raise ConfigurationError(
+            f"connection_kwargs is {connection_kwargs!r}, expected a dict of argument → value"
+        )
+    options = dict(connection_kwargs or {})
     urls = _checked(url)
     _check_prefix(prefix)
     scheme, _, rest = urls[0].partition("://")
