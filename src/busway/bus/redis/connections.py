@@ -101,7 +101,7 @@ class Channel:
             if poll(0):
                 return True
             rest()
-            if now() - before > CONTENDED:
+            if now() - before > CONTENDED and not poll(0):  # it was not the server that took it
                 self._sleepy = _DOZE
                 return False
         return False
