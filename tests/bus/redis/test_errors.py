@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from busway.bus.conformance.harness import eventually
-from busway.bus.errors import ChannelFull, ConfigurationError, LayerUnavailable
+from busway.bus.errors import ChannelFull, ConfigurationError, InvalidMessage, LayerUnavailable
 from busway.bus.redis import RedisChannelLayer
 from busway.bus.urls import open_layer
 from servers import binaries
@@ -251,6 +251,13 @@ def test_options_of_tls_are_told_from_unknown_ones() -> None:
         open_layer("redis://localhost?ssl_ca_certs=/file")
     with pytest.raises(ConfigurationError, match="nothing"):
         RedisChannelLayer(connection_kwargs={"nothing": 1})
+
+
+def test_a_lane_that_no_encoding_has_is_on_no_shard() -> None:
+    layer = RedisChannelLayer(["redis://one", "redis://two"])
+    with pytest.raises(InvalidMessage, match=r"message\['reply_channel'\]"):
+        layer.send("websocket.receive", {"reply_channel": "\ud800"})
+    layer.close()
 
 
 def test_arguments_of_connections_are_a_dict() -> None:

@@ -11,7 +11,7 @@ import msgspec
 from busway.bus import names
 from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
 from busway.bus.codec import Envelope, Kind, encode, encode_message
-from busway.bus.messages import Message, check_message
+from busway.bus.messages import Message, check_message, check_text
 from busway.bus.operations import (
     Delivery,
     GroupAdd,
@@ -152,6 +152,20 @@ class Packer:
         address and a lane belong.
         Raises `UsageError` for names and messages that are wrong.
         """
+        try:
+            return self._pack(operations, times, shard_of)
+        except UnicodeEncodeError:
+            for operation in operations:
+                if isinstance(operation, Send):  # the key of a lane
+                    check_text(operation.message)
+            raise
+
+    def _pack(
+        self,
+        operations: Sequence[Operation],
+        times: Sequence[float],
+        shard_of: Callable[[str, str], int],
+    ) -> list[Batch | None]:
         shards = len(times)
         batches: list[Batch | None] = [None] * shards
         plans, new_id, kind = self._plans, self._new_id, Kind.MESSAGE
@@ -193,11 +207,7 @@ class Packer:
         if self._seal is not None:
             envelope.message = self._seal.close(envelope.message, envelope.channel, limit)
             return encode(envelope)
-        try:
-            data = encode(envelope)
-        except UnicodeEncodeError:
-            encode_message(envelope.message, envelope.channel, limit)
-            raise
+        data = encode(envelope)
         if len(data) > limit:
             encode_message(envelope.message, envelope.channel, limit)
         return data
