@@ -5,12 +5,13 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from busway.bus.errors import BusError, BuswayError, ChannelFull, LayerUnavailable, UsageError
 from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Delivery, Leave, Outcome, Send
 from busway.bus.receiver import Receiver
+from busway.interfaces.web.stalled import Source, Stalled
 
 logger = logging.getLogger("busway.web")
 
@@ -25,25 +26,6 @@ _SOON = 0.0005
 
 _Refused = list[tuple[int, BuswayError]]
 """Places of operations that were not done, and why."""
-
-_PATIENCE = 20
-"""Waiting sends of one source that are tried in one exchange."""
-
-
-class Source(Protocol):
-    """Something that sends to the bus: a connection."""
-
-    waiting: deque[Send] | None
-    """Sends that found no room, in order; while there are any, new ones go behind them."""
-
-    def refused(self, send: Send, error: BusError) -> bool:
-        """Be told that there was no room; True: try again later, in order."""
-
-    def impossible(self, send: Send, error: BuswayError) -> None:
-        """Be told that a message can never be sent."""
-
-    def drained(self) -> None:
-        """Be told that everything that was waiting has been sent."""
 
 
 class _Batch(NamedTuple):
@@ -100,8 +82,7 @@ class Bus:
         self._operations: list[Send | Leave] = []
         self._sources: list[Source | None] = []
         self._inbox: deque[Delivery] = deque()
-        self._stalled: dict[Source, None] = {}
-        self._round = 0
+        self._stalled = Stalled()
         self._scheduled = False
         """Whether a flush is to come, or under way."""
         self._under_way: asyncio.Task[None] | None = None
@@ -136,7 +117,7 @@ class Bus:
             await self._under_way
         self._scheduled = self._stopped = True  # nothing is flushed from now on
         await self._receiver.aclose()
-        return sum(len(source.waiting or ()) for source in self._stalled)
+        return self._stalled.count()
 
     @property
     def idle(self) -> bool:
@@ -162,8 +143,7 @@ class Bus:
 
     def abandon(self, source: Source) -> None:
         """Give up what `source` is waiting to send: it is of no use any more."""
-        source.waiting = None
-        self._stalled.pop(source, None)
+        self._stalled.abandon(source)
 
     def wake(self) -> None:
         """Exchange at the end of this tick even if there is nothing to send."""
@@ -214,7 +194,7 @@ class Bus:
 
     def _begin_round(self) -> None:
         """Exchange at the end of this tick, and try again what was refused, once each."""
-        self._round = len(self._stalled)
+        self._stalled.begin_round()
         self.wake()
 
     def _flush(self) -> None:
@@ -241,7 +221,8 @@ class Bus:
     def _collect(self) -> _Batch:
         operations, sources, flushes = self._operations, self._sources, self._flushes
         self._operations, self._sources, self._flushes = [], [], []
-        retried = self._take_waiting(operations, sources) if self._round else ()
+        stalled = self._stalled
+        retried = stalled.take(operations, sources, self._limit) if stalled.round else ()
         self._is_wanted = self._was_rung = False
         # While deliveries wait here none are taken: the bus is the better place for them.
         limit = self._limit if self._looks and not self._inbox else 0
@@ -253,11 +234,11 @@ class Bus:
             self._expect_answers()
         if refused:
             self._put_back(refused, operations, sources)
-        self._release(retried)
+        self._stalled.release(retried)
         for future in flushes:
             if not future.done():
                 future.set_result(None)
-        if self._round and not self._scheduled:
+        if self._stalled.round and not self._scheduled:
             self._schedule()
         if deliveries:
             self._inbox.extend(deliveries)
@@ -368,13 +349,10 @@ class Bus:
             elif source.refused(operation, error):
                 kept.setdefault(source, []).append(operation)
             if not (isinstance(error, ChannelFull) and error.reason == "lane"):
-                self._round = 0  # the others would find no room either: until the next wake-up
+                # The others would find no room either, until the next wake-up.
+                self._stalled.end_round()
         for source, sends in kept.items():
-            if source.waiting is None:
-                source.waiting = deque(sends)
-                self._stalled[source] = None
-            else:
-                source.waiting.extendleft(reversed(sends))
+            self._stalled.add(source, sends)
         if kept and self._operations:
             self._line_up()
 
@@ -388,32 +366,6 @@ class Bus:
             else:
                 self._operations.append(operation)
                 self._sources.append(source)
-
-    def _take_waiting(
-        self, operations: list[Send | Leave], sources: list[Source | None]
-    ) -> list[Source]:
-        """Move waiting sends into an exchange: of each source that waits, in turn, a few."""
-        taken: list[Source] = []
-        # Some may have gone on, or away, since the round began.
-        self._round = min(self._round, len(self._stalled))
-        while self._round and len(operations) < self._limit:
-            self._round -= 1
-            source = next(iter(self._stalled))
-            # To the end of the line, so that each has its turn.
-            self._stalled[source] = self._stalled.pop(source)
-            waiting = source.waiting or deque()
-            for _ in range(min(_PATIENCE, len(waiting))):
-                operations.append(waiting.popleft())
-                sources.append(source)
-            taken.append(source)
-        return taken
-
-    def _release(self, retried: Sequence[Source]) -> None:
-        """Let go on whoever has sent everything that was waiting."""
-        for source in retried:
-            if not source.waiting and source in self._stalled:
-                self.abandon(source)
-                source.drained()
 
     # -- what came ----------------------------------------------------------------------
 
