@@ -44,15 +44,15 @@ class Outlet:
         self._when_drained = when_drained
 
     def refused(self, send: Send, error: BusError) -> bool:
-        """See `bus.Source.refused`: try again."""
+        """See `stalled.Source.refused`: try again."""
         return True
 
     def impossible(self, send: Send, error: BuswayError) -> None:
-        """See `bus.Source.impossible`."""
+        """See `stalled.Source.impossible`."""
         logger.error("to %s: %s", send.channel, error)
 
     def drained(self) -> None:
-        """See `bus.Source.drained`."""
+        """See `stalled.Source.drained`."""
         self._when_drained()
 
 
@@ -218,7 +218,7 @@ class HTTPConnection(ABC):
         self.step(HTTPEvent.FAULT, FAULT)
 
     def refused(self, send: Send, error: BusError) -> bool:
-        """See `bus.Source.refused`: a request is turned away, its disconnect waits."""
+        """See `stalled.Source.refused`: a request is turned away, its disconnect waits."""
         if send.channel == "http.request":
             self.gateway.count("refused request")
             self.step(HTTPEvent.REFUSED, FULL)
@@ -226,13 +226,13 @@ class HTTPConnection(ABC):
         return True
 
     def impossible(self, send: Send, error: BuswayError) -> None:
-        """See `bus.Source.impossible`."""
+        """See `stalled.Source.impossible`."""
         logger.error("%s from %s (path %r): %s", send.channel, self.channel, self.head.path, error)
         self.gateway.count("impossible message")
         self.step(HTTPEvent.REFUSED, TOO_LARGE if isinstance(error, MessageTooLarge) else FAULT)
 
     def drained(self) -> None:  # noqa: B027  (nothing to resume)
-        """See `bus.Source.drained`."""
+        """See `stalled.Source.drained`."""
 
     # -- from the server ----------------------------------------------------------------
 

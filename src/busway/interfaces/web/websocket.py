@@ -154,7 +154,7 @@ class WebSocketConnection(Wire):
         self.step(WSEvent.CUT, endings.FAULT)
 
     def refused(self, send: Send, error: BusError) -> bool:
-        """See `bus.Source.refused`: a connect is turned away, everything else waits."""
+        """See `stalled.Source.refused`: a connect is turned away, everything else waits."""
         if send.channel == "websocket.connect":
             self.gateway.count("refused connect")
             self.step(WSEvent.REFUSED, endings.UNAVAILABLE)
@@ -164,7 +164,7 @@ class WebSocketConnection(Wire):
         return True
 
     def impossible(self, send: Send, error: BuswayError) -> None:
-        """See `bus.Source.impossible`."""
+        """See `stalled.Source.impossible`."""
         logger.error("%s from %s (path %r): %s", send.channel, self.channel, self.path, error)
         self.gateway.count("impossible message")
         self.step(
@@ -172,7 +172,7 @@ class WebSocketConnection(Wire):
         )
 
     def drained(self) -> None:
-        """See `bus.Source.drained`."""
+        """See `stalled.Source.drained`."""
         if self.state is WS.OPEN:
             self.resume_reading()
 
