@@ -1,47 +1,16 @@
-"""The Redis layer keeps the contract, in every form and on every kind of server.
+"""The Redis layer keeps the contract, in every form and on every kind of server."""
 
-`BUSWAY_SOAK=long` runs the whole suite on each kind; else those are given the topics that depend
-most on what the server does.
-"""
-
-import os
 from functools import partial
 from secrets import token_hex
 
 import pytest
 
-from busway.bus.conformance import (
-    Factory,
-    Suite,
-    accounts,
-    groups,
-    holding,
-    inspection,
-    lanes,
-    machine,
-    timing,
-)
+from bus.topics import LONG, OfServers
+from busway.bus.conformance import Factory, Suite
 from busway.bus.redis import RedisChannelLayer
 from servers.cluster import Cluster
 from servers.redis import RedisServer
 from servers.sentinel import Sentinels
-
-LONG = os.environ.get("BUSWAY_SOAK") == "long"
-
-
-class Topics(
-    accounts.Counts,
-    accounts.Flush,
-    groups.GroupMessages,
-    groups.Endings,
-    holding.Holding,
-    inspection.Channels,
-    inspection.Shards,
-    lanes.LanesAtWork,
-    machine.Machine,
-    timing.Delay,
-):
-    """What the scripts use most of a server's commands for."""
 
 
 class TestOneServer(Suite):
@@ -55,7 +24,7 @@ class TestOneServer(Suite):
         return partial(RedisChannelLayer, redis_server.url, prefix=token_hex(4))
 
 
-class TestThreeShards(Suite if LONG else Topics):  # type: ignore[misc]
+class TestThreeShards(Suite if LONG else OfServers):  # type: ignore[misc]
     """Every test of the contract, on three servers."""
 
     across_processes = True
@@ -68,7 +37,7 @@ class TestThreeShards(Suite if LONG else Topics):  # type: ignore[misc]
         return partial(RedisChannelLayer, urls, prefix=token_hex(4))
 
 
-class TestSentinel(Suite if LONG else Topics):  # type: ignore[misc]
+class TestSentinel(Suite if LONG else OfServers):  # type: ignore[misc]
     """Every test of the contract, on a service that sentinels know."""
 
     across_processes = True
@@ -79,7 +48,7 @@ class TestSentinel(Suite if LONG else Topics):  # type: ignore[misc]
         return partial(RedisChannelLayer, redis_sentinels.layer_url, prefix=token_hex(4))
 
 
-class TestCluster(Suite if LONG else Topics):  # type: ignore[misc]
+class TestCluster(Suite if LONG else OfServers):  # type: ignore[misc]
     """Every test of the contract, on a cluster of six nodes."""
 
     across_processes = True
@@ -92,7 +61,7 @@ class TestCluster(Suite if LONG else Topics):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("each_redis_server", ["redis-6.2", "redis-8", "valkey"], indirect=True)
-class TestOtherServers(Suite if LONG else Topics):  # type: ignore[misc]
+class TestOtherServers(Suite if LONG else OfServers):  # type: ignore[misc]
     """The contract on Redis 6.2, Redis 8 and Valkey."""
 
     across_processes = True
