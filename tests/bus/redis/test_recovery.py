@@ -153,6 +153,36 @@ def test_an_exchange_whose_reply_was_lost_is_not_done_twice(
     assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 0}, {"n": 1}, None]
 
 
+def test_a_reply_that_is_given_again_has_what_is_held_and_what_is_not(
+    layer: RedisChannelLayer,
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange([Send("work", {"n": 0}), Send("one?x", {"n": 1})])
+    link = reader._books.seats[0].link
+    receive, lost = link.receive, list[object]()
+
+    def lose() -> object:
+        if not lost:
+            lost.append(receive())
+            link.close()
+        return receive()
+
+    link.receive = lose  # type: ignore[method-assign]
+    found = reader.exchange((), (), ["work", "one?x"], 4).deliveries
+    assert lost
+    assert sorted(each.message["n"] for each in found) == [0, 1]
+    reader.close()
+    assert receive_all(layer, "work") == [0]
+
+
+def receive_all(layer: RedisChannelLayer, channel: str) -> list[object]:
+    """Receive what waits; returns the numbers of the messages."""
+    found: list[object] = []
+    while (message := layer.receive([channel])[1]) is not None:
+        found.append(message["n"])
+    return found
+
+
 def test_an_operation_in_doubt_is_done_once_when_it_is_given_again(server: RedisServer) -> None:
     layer = RedisChannelLayer(server.url, connection_kwargs={"socket_timeout": 0.3})
     reader = layer.receiver()
