@@ -589,6 +589,22 @@ class TestThoughtDead:
         assert other.statistics("work").dropped == {"receiver died": 1}
         reader.close()
 
+    def test_what_was_marked_before_marks_nothing_of_what_it_takes_later(
+        self, layer: RedisChannelLayer, other: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": n}) for n in range(6)])
+        reader._books.pace.reach = 8  # it was quick
+        reader.exchange((), reader.exchange((), (), ["work"], 2).deliveries)
+        bury(other, layer)
+        reader._books.pace.reach = 1
+        held = reader.exchange((), (), ["work"], 1).deliveries
+        assert reader.begin(held[0])
+        bury(other, layer)
+        assert receive_all(other, "work") == [3, 4, 5]
+        assert other.statistics("work").dropped == {"receiver died": 1}
+        reader.close()
+
     def test_what_it_takes_before_it_knows_is_not_lost_with_it(
         self, layer: RedisChannelLayer, other: RedisChannelLayer
     ) -> None:

@@ -231,6 +231,7 @@ class Books:
         self._layer.see(seat.shard, float(reply[4]), reply[3], call.asked_at)
         if request.process:
             seat.life = call.life
+            seat.marked = 0  # of what was marked before it may know nothing any more
         if asked.done or asked.returned:
             gone = asked.returned if was_refused else chain(asked.done, asked.returned)
             self.held.remove(self.held.touch(gone))
