@@ -227,6 +227,22 @@ def test_what_is_given_back_to_shards_that_lost_their_data_is_counted(
         layer.close()
 
 
+@pytest.mark.parametrize("notices", [True, False])
+def test_who_takes_from_a_server_that_lost_its_data_is_known_to_it(
+    server: RedisServer, layer: RedisChannelLayer, other: RedisChannelLayer, *, notices: bool
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange((), (), ["work"], 1)
+    server.restart()
+    if notices:
+        reader._links.close()
+    other.send("work", {"n": 1})
+    assert len(reader.exchange((), (), ["work"], 1).deliveries) == 1
+    bury(other, layer)
+    assert receive_all(other, "work") == [1]
+    reader.close()
+
+
 class TestSubscriptions:
     """A connection on which nothing is ever sent does not notice that its other end is gone."""
 

@@ -171,12 +171,19 @@ class RedisReceiver(Receiver):
 
     def _connect(self, call: Call) -> None:
         seat = call.seat
-        seat.link.connect()
+        self._meet(call)
         if call.request.wake_below:
             name = self._bell_name(seat)
             if not self._bell.listens(seat.shard.server, name):
                 # Before it is registered: nobody rings a bell that is not heard.
                 self._bell.listen(seat.shard.server, name)
+
+    def _meet(self, call: Call) -> None:
+        """Connect; a server that turns out to have lost its data is told who asks."""
+        seat = call.seat
+        seat.link.connect()
+        if call.asked.limit and seat.epoch != self._layer.epoch(seat.shard):
+            call.request.process = self._layer.process
 
     def _bell_name(self, seat: Seat) -> bytes:
         return seat.shard.key + b"bell:" + self.name.encode()
@@ -243,6 +250,7 @@ class RedisReceiver(Receiver):
 
     def _run_known(self, call: Call) -> Any:
         """Run a call, and once more when the shard has to be told who asks."""
+        self._meet(call)
         try:
             return call.seat.run(call)
         except ServerError as error:
