@@ -10,7 +10,7 @@ import pytest
 
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
-from busway.bus.errors import BusError, LayerUnavailable
+from busway.bus.errors import BusError, InvalidArgument, LayerUnavailable
 from busway.bus.operations import GroupAdd, Return, Send
 from busway.bus.redis import RedisChannelLayer, bell, links
 from busway.bus.redis.bell import Bell
@@ -225,6 +225,57 @@ def test_what_is_given_back_to_shards_that_lost_their_data_is_counted(
             reader.exchange()
         assert layer.statistics().dropped == {"server restarted": 8}
         layer.close()
+
+
+class TestLost:
+    """What a receiver has in hand when a server restarts without its data."""
+
+    def test_it_is_counted_though_the_connection_ends_meanwhile(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = layer.receiver()
+        reader.exchange([Send("work", {"n": n}) for n in range(2)])
+        held = reader.exchange((), (), ["work"], 2).deliveries
+        server.restart()
+        reader.exchange((), (), ["work"], 1)
+        server.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        reader.exchange([Return(each) for each in held])
+        assert layer.statistics("work").dropped == {"server restarted": 2}
+        reader.close()
+
+    def test_it_can_be_given_back_again_when_that_has_failed(
+        self, server: RedisServer, layer: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+        reader = layer.receiver()
+        reader.exchange([Send("work", {"n": n}) for n in range(2)])
+        held = reader.exchange((), (), ["work"], 2).deliveries
+        server.restart()
+        reader.exchange((), (), ["work"], 1)
+        server.kill()
+        for _ in range(3):
+            with pytest.raises(LayerUnavailable):
+                reader.exchange([Return(each) for each in held])
+        server.start()
+        reader.exchange([Return(each) for each in held])
+        assert layer.statistics("work").dropped == {"server restarted": 2}
+        with pytest.raises(InvalidArgument):
+            reader.exchange([Return(held[0])])
+        reader.close()
+
+    def test_it_is_counted_though_it_was_given_up_before(
+        self, server: RedisServer, layer: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+        reader = layer.receiver()
+        reader.exchange([Send("work", {"n": n}) for n in range(2)])
+        held = reader.exchange((), (), ["work"], 2).deliveries
+        server.kill()
+        assert [reader.begin(each) for each in held] == [False, False]
+        server.start()
+        assert reader.exchange((), (), ["work"], 2).deliveries == []
+        assert layer.statistics("work").dropped == {"server restarted": 2}
+        reader.close()
 
 
 @pytest.mark.parametrize("notices", [True, False])

@@ -59,6 +59,9 @@ class Exchanges:
             kept = yield from self._resume(operations)
             operations = [operations[index] for index in kept]
         outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
+        if self._books.held.lost or self._books.held.gone:
+            self._books.write_off(each.delivery for each in given if isinstance(each, Return))
+            self._books.held.lost.difference_update(each.place for each in done)
         if self._books.unfit:
             self._remember(operations, outcome.refused, outcome.deliveries)
             yield from self._discard()
@@ -157,8 +160,12 @@ class Exchanges:
             index
             for index, each in enumerate(operations)
             if id(each) not in self._settled
-            and not (isinstance(each, Return) and not self._books.held.find(each.delivery))
+            and not (isinstance(each, Return) and self._has_gone_back(each.delivery))
         ]
+
+    def _has_gone_back(self, delivery: Delivery) -> bool:
+        held = self._books.held
+        return held.find(delivery) is None and not held.misses(delivery)
 
     def _take_spare(self, channels: Sequence[str], limit: int) -> list[Delivery]:
         """Return what failed exchanges have taken off `channels`."""
