@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -291,6 +291,27 @@ def test_who_takes_from_a_server_that_lost_its_data_is_known_to_it(
     assert len(reader.exchange((), (), ["work"], 1).deliveries) == 1
     bury(other, layer)
     assert receive_all(other, "work") == [1]
+    reader.close()
+
+
+async def test_what_goes_back_finds_room_on_a_full_server(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange([Send("work", {"n": 1})])
+    reader.exchange((), (), ["work"], 0)
+    arun = reader._arun
+
+    async def be_cancelled(calls: Sequence[Call], replies: list[object]) -> None:
+        await arun(calls, replies)
+        server.call("CONFIG", "SET", "maxmemory", "1")
+        raise asyncio.CancelledError
+
+    reader._arun = be_cancelled  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await reader.aexchange((), (), ["work"], 1, hold=False)
+    server.call("CONFIG", "SET", "maxmemory", "0")
+    assert receive_all(layer, "work") == [1]
     reader.close()
 
 

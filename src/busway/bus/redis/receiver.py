@@ -142,7 +142,9 @@ class RedisReceiver(Receiver):
             mine = [each for each in deliveries if self._books.home(each) == seat.shard.number]
             if mine:
                 batch = packing.restored(mine, map(self._layer.repack, mine))
-                self._run([self._books.call(seat, NOTHING, batch)])
+                call = self._books.call(seat, NOTHING, batch)
+                call.request.full = True  # it was there before
+                self._run([call])
 
     # -- calls ------------------------------------------------------------------------
 
