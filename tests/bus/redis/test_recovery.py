@@ -11,7 +11,7 @@ import pytest
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
 from busway.bus.errors import BusError, InvalidArgument, LayerUnavailable
-from busway.bus.operations import GroupAdd, Return, Send
+from busway.bus.operations import GroupAdd, GroupDiscard, Operation, Return, Send
 from busway.bus.redis import RedisChannelLayer, bell, links
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.complaints import ServerError
@@ -493,6 +493,43 @@ def test_what_cannot_be_begun_for_sure_goes_back_later() -> None:
             found = reader.exchange((), (), ["work"], 2).deliveries
             assert [each.message["n"] for each in found] == [0, 1]
             assert [reader.begin(each) for each in found] == [True, True]
+        layer.close()
+
+
+def test_what_a_full_server_has_not_done_yet_is_done_when_it_is_given_again(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as first:
+        layer = RedisChannelLayer([first.url, server.url])
+        names = {layer.shard_of(name, ""): name for name in ("a", "b", "c", "d", "e")}
+        with layer.receiver() as reader:
+            reader.exchange([GroupAdd("group", names[0]), Send(names[1], {})])
+            assert isinstance(reader, RedisReceiver)
+            link = reader._books.seats[0].link
+            receive = link.receive
+
+            def vanish() -> object:
+                link.receive = receive  # type: ignore[method-assign]
+                try:
+                    return receive()
+                finally:
+                    first.kill()
+                    link.close()
+
+            link.receive = vanish  # type: ignore[method-assign]
+            first.call("CONFIG", "SET", "maxmemory", "1")
+            operations: list[Operation] = [
+                Send(names[0], {}),
+                GroupDiscard("group", names[0]),
+                Send(names[1], {}),
+            ]
+            with pytest.raises(LayerUnavailable):
+                reader.exchange(operations)
+            first.start()
+            assert reader.exchange(operations).refused == []
+        assert layer.group_channels("group") == []
+        assert layer.statistics().messages_count == 3
         layer.close()
 
 

@@ -234,16 +234,18 @@ class Exchanges:
                     error = failure
                     continue
                 refused += found
-                self._remember(_in_batch(batch, part.operations), found)
+                sent = _in_batch(batch, part.operations)
                 if isinstance(reply, ServerError):
-                    full.append((call.seat, part))
+                    full.append((call.seat, part, sent, found))
                 else:
+                    self._remember(sent, found)
                     self._books.settle(call, part, reply, was_refused=False)
             if error is not None:
                 raise error
             refused.sort(key=lambda refusal: refusal.index)
-            for seat, part in full:
+            for seat, part, sent, found in full:
                 yield from self._do_on_full(seat, part)
+                self._remember(sent, found)
         if refused:
             asked = asked._replace(done=())
         deliveries = yield from self._take_all(asked._replace(operations=(), returned=()))
