@@ -315,6 +315,33 @@ async def test_what_goes_back_finds_room_on_a_full_server(
     reader.close()
 
 
+@pytest.mark.parametrize("hold", [True, False])
+async def test_what_a_server_that_is_away_cannot_take_back_goes_back_later(
+    monkeypatch: pytest.MonkeyPatch, *, hold: bool
+) -> None:
+    monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
+        layer = RedisChannelLayer(server.url)
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1})])
+        arun = reader._arun
+
+        async def be_cancelled(calls: Sequence[Call], replies: list[object]) -> None:
+            await arun(calls, replies)
+            server.kill()
+            reader._links.close()
+            raise asyncio.CancelledError
+
+        reader._arun = be_cancelled  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await reader.aexchange((), (), ["work"], 1, hold=hold)
+        server.start()
+        reader.exchange()
+        assert receive_all(layer, "work") == [1]
+        reader.close()
+        layer.close()
+
+
 class TestSubscriptions:
     """A connection on which nothing is ever sent does not notice that its other end is gone."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from busway.bus.codec import encode
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
-from busway.bus.operations import Delivery, Operation, Outcome, Return
+from busway.bus.operations import Delivery, Operation, Outcome
 from busway.bus.receiver import Receiver
 from busway.bus.redis import packing
 from busway.bus.redis.bell import Bell
@@ -129,22 +129,29 @@ class RedisReceiver(Receiver):
             return []
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Put back what was taken for somebody who is gone."""
-        operations: list[Operation] = [Return(each) for each in deliveries if each.place]
+        """Put back what was taken for somebody who is gone: if not now, with the next exchange."""
+        held = {each.place: each for each in deliveries if each.place}
+        self._books.given_up.update(held)
         with suppress(BusError):
-            if operations:
-                self.exchange(operations)
-            self._restore([each for each in deliveries if not each.place])
+            self._restore(deliveries)
+            if held:
+                self.exchange()
 
     def _restore(self, deliveries: Sequence[Delivery]) -> None:
         """Put back what is not held. Raises `LayerUnavailable`."""
+        calls = []
         for seat in self._books.seats:
-            mine = [each for each in deliveries if self._books.home(each) == seat.shard.number]
+            mine = [
+                each
+                for each in deliveries
+                if not each.place and self._books.home(each) == seat.shard.number
+            ]
             if mine:
                 batch = packing.restored(mine, map(self._layer.repack, mine))
-                call = self._books.call(seat, NOTHING, batch)
-                call.request.full = True  # it was there before
-                self._run([call])
+                calls.append(self._books.call(seat, NOTHING, batch))
+                calls[-1].request.full = True  # it was there before
+        if calls:
+            self._run(calls)
 
     # -- calls ------------------------------------------------------------------------
 
@@ -362,7 +369,7 @@ class RedisReceiver(Receiver):
         try:
             if not self._layer.is_closed:
                 with suppress(BusError):
-                    self._restore([each for each in self._leftover() if not each.place])
+                    self._restore(self._leftover())
                 for seat in self._books.seats:
                     if seat.life or seat.subscription:
                         self._leave(seat)
