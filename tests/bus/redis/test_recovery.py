@@ -488,6 +488,50 @@ class TestDoubt:
         reader.close()
         assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": n} for n in range(3)]
 
+    async def test_who_is_cancelled_meanwhile_finds_it_out_later(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1})])
+        vanish_after_the_next_exchange(server, reader)
+
+        async def be_cancelled(calls: Sequence[Call], replies: list[object]) -> None:
+            reader._exchanges.doubt = calls
+            reader._send(calls)
+            raise asyncio.CancelledError
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "_arun", be_cancelled)
+            with pytest.raises(asyncio.CancelledError):
+                await reader.aexchange((), (), ["work"], 1, hold=False)
+        server.start()
+        found = reader.exchange((), (), ["work"], 1, hold=False).deliveries
+        assert [each.message for each in found] == [{"n": 1}]
+        reader.close()
+
+    def test_what_is_counted_as_dropped_is_counted_once(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {})])
+        held = reader.exchange((), (), ["work"], 1).deliveries
+        server.restart(empty=True)
+        vanish_after_the_next_exchange(server, reader)
+        link = reader._books.seats[0].link
+        vanish, receive = link.receive, type(link).receive
+
+        def wait_for_the_next() -> object:
+            link.receive = vanish  # type: ignore[method-assign]
+            return receive(link)
+
+        link.receive = wait_for_the_next  # type: ignore[method-assign]
+        with pytest.raises(LayerUnavailable):
+            reader.exchange([Return(each) for each in held])
+        server.start()
+        reader.exchange([Return(each) for each in held])
+        assert layer.statistics("work").dropped == {"server restarted": 1}
+        reader.close()
+
     def test_a_receive_that_fails_leaves_its_message_to_others(
         self, server: RedisServer, layer: RedisChannelLayer
     ) -> None:

@@ -377,8 +377,11 @@ class Exchanges:
 
 
 def _in_batch(batch: packing.Batch | None, operations: Sequence[Operation]) -> list[Operation]:
-    """Return the operations that are in a batch, and so go to its shard."""
-    if batch is None:
+    """Return the operations that are in a batch, and so go to its shard.
+
+    There are none in what puts messages back, or counts them.
+    """
+    if batch is None or not operations:
         return []
     return [operations[index] for places in batch.places for index in places]
 
