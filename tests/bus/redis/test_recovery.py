@@ -532,6 +532,23 @@ class TestDoubt:
         assert layer.statistics("work").dropped == {"server restarted": 1}
         reader.close()
 
+    def test_what_one_shard_gave_goes_back_though_another_is_away(
+        self, server: RedisServer
+    ) -> None:
+        with RedisServer() as other:
+            layer = RedisChannelLayer([server.url, other.url])
+            names = {layer.shard_of(name, ""): name for name in ("a", "b", "c", "d", "e")}
+            channels = [names[0], names[1]]
+            reader = receiver_of(layer)
+            reader.exchange([Send(channel, {"n": 1}) for channel in channels])
+            vanish_after_the_next_exchange(server, reader)
+            with pytest.raises(LayerUnavailable):
+                reader.exchange((), (), channels, 2, hold=False)
+            reader.close()
+            server.start()
+            assert receive_all(layer, names[1]) == [1]
+            layer.close()
+
     def test_a_receive_that_fails_leaves_its_message_to_others(
         self, server: RedisServer, layer: RedisChannelLayer
     ) -> None:

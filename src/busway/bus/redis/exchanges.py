@@ -5,6 +5,7 @@ No I/O here: whoever drives the steps makes the calls they yield, and sends the 
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,8 @@ class Exchanges:
     def leftover(self) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
         """Find out what failed exchanges have taken and nobody was given; returns it."""
         if any(call.asked.limit for call in self.doubt):
-            yield from self._resume(())
+            with suppress(LayerUnavailable):  # others may have said
+                yield from self._resume(())
         found, self._spare, self._taken = self._spare + self._taken, [], []
         return found
 

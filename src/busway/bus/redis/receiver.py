@@ -377,7 +377,7 @@ class RedisReceiver(Receiver):
             self._release()
 
     def _leftover(self) -> list[Delivery]:
-        """Return what was taken for nobody. Raises `LayerUnavailable`: it is asked for once."""
+        """Return what was taken for nobody; each shard is asked once."""
         steps = self._exchanges.leftover()
         try:
             calls = next(steps)
@@ -388,6 +388,8 @@ class RedisReceiver(Receiver):
                         replies.append(call.seat.run(call))
                     except ServerError as error:
                         replies.append(error)
+                    except LayerUnavailable as error:
+                        replies.append(ServerError(str(error)))
                 self._exchanges.doubt = ()
                 calls = steps.send(replies)
         except StopIteration as end:
