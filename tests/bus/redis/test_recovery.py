@@ -621,6 +621,29 @@ def test_what_a_full_server_has_not_done_yet_is_done_when_it_is_given_again(
         layer.close()
 
 
+def test_what_one_shard_took_back_can_be_given_again_while_another_is_away(
+    server: RedisServer,
+) -> None:
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as first:
+        layer = RedisChannelLayer([first.url, server.url])
+        names = {layer.shard_of(name, ""): name for name in ("a", "b", "c", "d", "e")}
+        channels = [names[0], names[1]]
+        reader = receiver_of(layer)
+        reader.exchange([Send(channel, {"n": 1}) for channel in channels])
+        held = reader.exchange((), (), channels, 2).deliveries
+        assert [each.channel for each in held] == channels
+        first.kill()
+        reader._books.seats[0].link.close()
+        for _ in range(2):
+            with pytest.raises(LayerUnavailable):
+                reader.exchange([Return(held[1])], held[:1])
+        first.start()
+        reader.exchange([Return(held[1])], held[:1])
+        assert [receive_all(layer, channel) for channel in channels] == [[], [1]]
+        reader.close()
+        layer.close()
+
+
 def test_each_server_is_asked_for_what_it_gave(server: RedisServer) -> None:
     with RedisServer(persistent=True, options={"appendfsync": "always"}) as first:
         layer = RedisChannelLayer([first.url, server.url])

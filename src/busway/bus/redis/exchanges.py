@@ -61,7 +61,7 @@ class Exchanges:
             operations = [operations[index] for index in kept]
         outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
         if self._books.held.lost or self._books.held.gone:
-            self._books.write_off(each.delivery for each in given if isinstance(each, Return))
+            self._books.write_off(each.delivery for each in _returns(given))
             self._books.held.lost.difference_update(each.place for each in done)
         if self._books.unfit:
             self._remember(operations, outcome.refused, outcome.deliveries)
@@ -70,7 +70,7 @@ class Exchanges:
             self._applied, self._taken = [], []
         if self._settled:
             for each in given:
-                self._settled.pop(id(each), None)
+                self._settled.pop(_identity(each), None)
         joined, self._books.joined = self._books.joined, []
         refused = outcome.refused
         if kept is not None:
@@ -155,13 +155,16 @@ class Exchanges:
                 raise error
         self._spare += self._taken
         self._taken = []
-        self._settled |= {id(each): each for each in self._applied if not isinstance(each, Return)}
+        self._settled |= {_identity(each): each for each in self._applied}
         self._applied = []
         return [
             index
             for index, each in enumerate(operations)
-            if id(each) not in self._settled
-            and not (isinstance(each, Return) and self._has_gone_back(each.delivery))
+            if not (
+                self._has_gone_back(each.delivery)
+                if isinstance(each, Return)
+                else id(each) in self._settled
+            )
         ]
 
     def _has_gone_back(self, delivery: Delivery) -> bool:
@@ -242,6 +245,7 @@ class Exchanges:
                 else:
                     self._remember(sent, found)
                     self._books.settle(call, part, reply, was_refused=False)
+            self._applied += _returns(asked.operations)
             if error is not None:
                 raise error
             refused.sort(key=lambda refusal: refusal.index)
@@ -376,6 +380,15 @@ class Exchanges:
             found = self._books.settle(call, asked, reply, was_refused=False)
             self._taken += found
             deliveries += found
+
+
+def _returns(operations: Sequence[Operation]) -> list[Return]:
+    return [each for each in operations if isinstance(each, Return)]
+
+
+def _identity(operation: Operation) -> int:
+    """Return what an operation that is given again is known by."""
+    return id(operation.delivery if isinstance(operation, Return) else operation)
 
 
 def _in_batch(batch: packing.Batch | None, operations: Sequence[Operation]) -> list[Operation]:
