@@ -4,14 +4,14 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from busway.bus.conformance.harness import eventually
 from busway.bus.conformance.peers import PATIENCE
-from busway.bus.errors import BusError, LayerUnavailable
-from busway.bus.operations import GroupAdd, Return, Send
+from busway.bus.errors import BusError, InvalidArgument, LayerUnavailable
+from busway.bus.operations import GroupAdd, GroupDiscard, Operation, Return, Send
 from busway.bus.redis import RedisChannelLayer, bell, links
 from busway.bus.redis.bell import Bell
 from busway.bus.redis.complaints import ServerError
@@ -153,6 +153,36 @@ def test_an_exchange_whose_reply_was_lost_is_not_done_twice(
     assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": 0}, {"n": 1}, None]
 
 
+def test_a_reply_that_is_given_again_has_what_is_held_and_what_is_not(
+    layer: RedisChannelLayer,
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange([Send("work", {"n": 0}), Send("one?x", {"n": 1})])
+    link = reader._books.seats[0].link
+    receive, lost = link.receive, list[object]()
+
+    def lose() -> object:
+        if not lost:
+            lost.append(receive())
+            link.close()
+        return receive()
+
+    link.receive = lose  # type: ignore[method-assign]
+    found = reader.exchange((), (), ["work", "one?x"], 4).deliveries
+    assert lost
+    assert sorted(each.message["n"] for each in found) == [0, 1]
+    reader.close()
+    assert receive_all(layer, "work") == [0]
+
+
+def receive_all(layer: RedisChannelLayer, channel: str) -> list[object]:
+    """Receive what waits; returns the numbers of the messages."""
+    found: list[object] = []
+    while (message := layer.receive([channel])[1]) is not None:
+        found.append(message["n"])
+    return found
+
+
 def test_an_operation_in_doubt_is_done_once_when_it_is_given_again(server: RedisServer) -> None:
     layer = RedisChannelLayer(server.url, connection_kwargs={"socket_timeout": 0.3})
     reader = layer.receiver()
@@ -194,6 +224,121 @@ def test_what_is_given_back_to_shards_that_lost_their_data_is_counted(
             reader.exchange([Return(each) for each in held])
             reader.exchange()
         assert layer.statistics().dropped == {"server restarted": 8}
+        layer.close()
+
+
+class TestLost:
+    """What a receiver has in hand when a server restarts without its data."""
+
+    def test_it_is_counted_though_the_connection_ends_meanwhile(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = layer.receiver()
+        reader.exchange([Send("work", {"n": n}) for n in range(2)])
+        held = reader.exchange((), (), ["work"], 2).deliveries
+        server.restart()
+        reader.exchange((), (), ["work"], 1)
+        server.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        reader.exchange([Return(each) for each in held])
+        assert layer.statistics("work").dropped == {"server restarted": 2}
+        reader.close()
+
+    def test_it_can_be_given_back_again_when_that_has_failed(
+        self, server: RedisServer, layer: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+        reader = layer.receiver()
+        reader.exchange([Send("work", {"n": n}) for n in range(2)])
+        held = reader.exchange((), (), ["work"], 2).deliveries
+        server.restart()
+        reader.exchange((), (), ["work"], 1)
+        server.kill()
+        for _ in range(3):
+            with pytest.raises(LayerUnavailable):
+                reader.exchange([Return(each) for each in held])
+        server.start()
+        reader.exchange([Return(each) for each in held])
+        assert layer.statistics("work").dropped == {"server restarted": 2}
+        with pytest.raises(InvalidArgument):
+            reader.exchange([Return(held[0])])
+        reader.close()
+
+    def test_it_is_counted_though_it_was_given_up_before(
+        self, server: RedisServer, layer: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+        reader = layer.receiver()
+        reader.exchange([Send("work", {"n": n}) for n in range(2)])
+        held = reader.exchange((), (), ["work"], 2).deliveries
+        server.kill()
+        assert [reader.begin(each) for each in held] == [False, False]
+        server.start()
+        assert reader.exchange((), (), ["work"], 2).deliveries == []
+        assert layer.statistics("work").dropped == {"server restarted": 2}
+        reader.close()
+
+
+@pytest.mark.parametrize("notices", [True, False])
+def test_who_takes_from_a_server_that_lost_its_data_is_known_to_it(
+    server: RedisServer, layer: RedisChannelLayer, other: RedisChannelLayer, *, notices: bool
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange((), (), ["work"], 1)
+    server.restart()
+    if notices:
+        reader._links.close()
+    other.send("work", {"n": 1})
+    assert len(reader.exchange((), (), ["work"], 1).deliveries) == 1
+    bury(other, layer)
+    assert receive_all(other, "work") == [1]
+    reader.close()
+
+
+async def test_what_goes_back_finds_room_on_a_full_server(
+    server: RedisServer, layer: RedisChannelLayer
+) -> None:
+    reader = receiver_of(layer)
+    reader.exchange([Send("work", {"n": 1})])
+    reader.exchange((), (), ["work"], 0)
+    arun = reader._arun
+
+    async def be_cancelled(calls: Sequence[Call], replies: list[object]) -> None:
+        await arun(calls, replies)
+        server.call("CONFIG", "SET", "maxmemory", "1")
+        raise asyncio.CancelledError
+
+    reader._arun = be_cancelled  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await reader.aexchange((), (), ["work"], 1, hold=False)
+    server.call("CONFIG", "SET", "maxmemory", "0")
+    assert receive_all(layer, "work") == [1]
+    reader.close()
+
+
+@pytest.mark.parametrize("hold", [True, False])
+async def test_what_a_server_that_is_away_cannot_take_back_goes_back_later(
+    monkeypatch: pytest.MonkeyPatch, *, hold: bool
+) -> None:
+    monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as server:
+        layer = RedisChannelLayer(server.url)
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1})])
+        arun = reader._arun
+
+        async def be_cancelled(calls: Sequence[Call], replies: list[object]) -> None:
+            await arun(calls, replies)
+            server.kill()
+            reader._links.close()
+            raise asyncio.CancelledError
+
+        reader._arun = be_cancelled  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await reader.aexchange((), (), ["work"], 1, hold=hold)
+        server.start()
+        reader.exchange()
+        assert receive_all(layer, "work") == [1]
+        reader.close()
         layer.close()
 
 
@@ -343,6 +488,67 @@ class TestDoubt:
         reader.close()
         assert [layer.receive(["work"])[1] for _ in range(3)] == [{"n": n} for n in range(3)]
 
+    async def test_who_is_cancelled_meanwhile_finds_it_out_later(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": 1})])
+        vanish_after_the_next_exchange(server, reader)
+
+        async def be_cancelled(calls: Sequence[Call], replies: list[object]) -> None:
+            reader._exchanges.doubt = calls
+            reader._send(calls)
+            raise asyncio.CancelledError
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "_arun", be_cancelled)
+            with pytest.raises(asyncio.CancelledError):
+                await reader.aexchange((), (), ["work"], 1, hold=False)
+        server.start()
+        found = reader.exchange((), (), ["work"], 1, hold=False).deliveries
+        assert [each.message for each in found] == [{"n": 1}]
+        reader.close()
+
+    def test_what_is_counted_as_dropped_is_counted_once(
+        self, server: RedisServer, layer: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {})])
+        held = reader.exchange((), (), ["work"], 1).deliveries
+        server.restart(empty=True)
+        vanish_after_the_next_exchange(server, reader)
+        link = reader._books.seats[0].link
+        vanish, receive = link.receive, type(link).receive
+
+        def wait_for_the_next() -> object:
+            link.receive = vanish  # type: ignore[method-assign]
+            return receive(link)
+
+        link.receive = wait_for_the_next  # type: ignore[method-assign]
+        with pytest.raises(LayerUnavailable):
+            reader.exchange([Return(each) for each in held])
+        server.start()
+        reader.exchange([Return(each) for each in held])
+        assert layer.statistics("work").dropped == {"server restarted": 1}
+        reader.close()
+
+    def test_what_one_shard_gave_goes_back_though_another_is_away(
+        self, server: RedisServer
+    ) -> None:
+        with RedisServer() as other:
+            layer = RedisChannelLayer([server.url, other.url])
+            names = {layer.shard_of(name, ""): name for name in ("a", "b", "c", "d", "e")}
+            channels = [names[0], names[1]]
+            reader = receiver_of(layer)
+            reader.exchange([Send(channel, {"n": 1}) for channel in channels])
+            vanish_after_the_next_exchange(server, reader)
+            with pytest.raises(LayerUnavailable):
+                reader.exchange((), (), channels, 2, hold=False)
+            reader.close()
+            server.start()
+            assert receive_all(layer, names[1]) == [1]
+            layer.close()
+
     def test_a_receive_that_fails_leaves_its_message_to_others(
         self, server: RedisServer, layer: RedisChannelLayer
     ) -> None:
@@ -375,6 +581,66 @@ def test_what_cannot_be_begun_for_sure_goes_back_later() -> None:
             found = reader.exchange((), (), ["work"], 2).deliveries
             assert [each.message["n"] for each in found] == [0, 1]
             assert [reader.begin(each) for each in found] == [True, True]
+        layer.close()
+
+
+def test_what_a_full_server_has_not_done_yet_is_done_when_it_is_given_again(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "PERSISTENCE", 0.1)
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as first:
+        layer = RedisChannelLayer([first.url, server.url])
+        names = {layer.shard_of(name, ""): name for name in ("a", "b", "c", "d", "e")}
+        with layer.receiver() as reader:
+            reader.exchange([GroupAdd("group", names[0]), Send(names[1], {})])
+            assert isinstance(reader, RedisReceiver)
+            link = reader._books.seats[0].link
+            receive = link.receive
+
+            def vanish() -> object:
+                link.receive = receive  # type: ignore[method-assign]
+                try:
+                    return receive()
+                finally:
+                    first.kill()
+                    link.close()
+
+            link.receive = vanish  # type: ignore[method-assign]
+            first.call("CONFIG", "SET", "maxmemory", "1")
+            operations: list[Operation] = [
+                Send(names[0], {}),
+                GroupDiscard("group", names[0]),
+                Send(names[1], {}),
+            ]
+            with pytest.raises(LayerUnavailable):
+                reader.exchange(operations)
+            first.start()
+            assert reader.exchange(operations).refused == []
+        assert layer.group_channels("group") == []
+        assert layer.statistics().messages_count == 3
+        layer.close()
+
+
+def test_what_one_shard_took_back_can_be_given_again_while_another_is_away(
+    server: RedisServer,
+) -> None:
+    with RedisServer(persistent=True, options={"appendfsync": "always"}) as first:
+        layer = RedisChannelLayer([first.url, server.url])
+        names = {layer.shard_of(name, ""): name for name in ("a", "b", "c", "d", "e")}
+        channels = [names[0], names[1]]
+        reader = receiver_of(layer)
+        reader.exchange([Send(channel, {"n": 1}) for channel in channels])
+        held = reader.exchange((), (), channels, 2).deliveries
+        assert [each.channel for each in held] == channels
+        first.kill()
+        reader._books.seats[0].link.close()
+        for _ in range(2):
+            with pytest.raises(LayerUnavailable):
+                reader.exchange([Return(held[1])], held[:1])
+        first.start()
+        reader.exchange([Return(held[1])], held[:1])
+        assert [receive_all(layer, channel) for channel in channels] == [[], [1]]
+        reader.close()
         layer.close()
 
 
@@ -556,6 +822,22 @@ class TestThoughtDead:
         assert [reader.begin(each) for each in held[1:]] == [False, False, True, True, True]
         reader.exchange([Return(held[1])], held[3:])
         assert [receive(other, "work")["n"] for _ in range(2)] == [4, 5]
+        assert other.statistics("work").dropped == {"receiver died": 1}
+        reader.close()
+
+    def test_what_was_marked_before_marks_nothing_of_what_it_takes_later(
+        self, layer: RedisChannelLayer, other: RedisChannelLayer
+    ) -> None:
+        reader = receiver_of(layer)
+        reader.exchange([Send("work", {"n": n}) for n in range(6)])
+        reader._books.pace.reach = 8  # it was quick
+        reader.exchange((), reader.exchange((), (), ["work"], 2).deliveries)
+        bury(other, layer)
+        reader._books.pace.reach = 1
+        held = reader.exchange((), (), ["work"], 1).deliveries
+        assert reader.begin(held[0])
+        bury(other, layer)
+        assert receive_all(other, "work") == [3, 4, 5]
         assert other.statistics("work").dropped == {"receiver died": 1}
         reader.close()
 

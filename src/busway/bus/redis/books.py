@@ -5,8 +5,7 @@ It makes requests by that, and takes note of the replies. No I/O here.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,7 @@ class Books:
         self.void = 0
         """What came last and is nothing to hand over: group messages to nobody, unfit messages."""
         self.unfit: list[tuple[str, Delivery]] = []
-        """What is to be dropped, and why: it was not genuine, or is no message at all."""
+        """What is to be dropped, and why: it was not genuine, is no message at all, or was lost."""
         self.joined: list[str] = []
         """See `Outcome.joined`: those that nobody was told of yet."""
         self.given_up: dict[int, Delivery] = {}
@@ -93,17 +92,21 @@ class Books:
             delivery = operation.delivery
             if self.held.find(delivery) is not None:
                 found[delivery.place] = delivery
-            elif (shard := self.held.lost.pop(delivery.place, None)) is not None:
-                self._count_lost(self.seats[shard], 1)
-            elif delivery.place in self.held.gone:
-                self.held.gone.remove(delivery.place)
-            else:
+            elif not self.held.misses(delivery):
                 raise InvalidArgument(
                     "the delivery to return",
                     delivery.channel,
                     "one that this receiver holds: not done, and not returned before",
                 )
         return list(found.values())
+
+    def write_off(self, deliveries: Iterable[Delivery]) -> None:
+        """Take note of what nobody has any more, or others have, of what was to go back."""
+        for each in deliveries:
+            self.held.gone.discard(each.place)
+            if each.place in self.held.lost:
+                self.held.lost.remove(each.place)
+                self.unfit.append(("server restarted", each))
 
     # -- begun ------------------------------------------------------------------------
 
@@ -212,13 +215,8 @@ class Books:
         seat.life = seat.marked = 0
         seat.subscription = ""
         self.held.lose(seat.shard.number)
+        self.write_off(self.given_up.values())
         return True
-
-    def _count_lost(self, seat: Seat, number: int) -> None:
-        """Count messages that were to go back to a shard that has lost its data."""
-        with suppress(LayerUnavailable):
-            key = seat.shard.key + b"past"
-            seat.link.post(b"HINCRBY", key, b"dropped:server restarted", number)
 
     def settle(
         self, call: Call, asked: Asked, reply: Sequence[Any], *, was_refused: bool
@@ -226,11 +224,12 @@ class Books:
         """Take note of what a shard did; returns what it gave."""
         seat, request = call.seat, call.request
         # The reply may be that of a server that has only now begun.
-        if self._note_epoch(seat) and asked.returned:
-            self._count_lost(seat, len(asked.returned))
+        if self._note_epoch(seat):
+            self.write_off(asked.returned)
         self._layer.see(seat.shard, float(reply[4]), reply[3], call.asked_at)
         if request.process:
             seat.life = call.life
+            seat.marked = 0  # of what was marked before it may know nothing any more
         if asked.done or asked.returned:
             gone = asked.returned if was_refused else chain(asked.done, asked.returned)
             self.held.remove(self.held.touch(gone))

@@ -170,8 +170,6 @@ class Link:
         self.timeout = server.timeout if patience is None else patience
         """Seconds that a reply may take."""
         self._channel: Channel | None = None
-        self._unread = 0
-        """Replies to come that nobody waits for."""
 
     @property
     def is_connected(self) -> bool:
@@ -182,7 +180,6 @@ class Link:
         """Make the connection, unless there is one. Raises `LayerUnavailable`."""
         if self._channel is None:
             self._channel = Channel(self._server.connect(self._patience))
-            self._unread = 0
             if self._greet is not None:
                 try:
                     self._greet(self)
@@ -219,11 +216,6 @@ class Link:
         """Send the call of a script, whose reply is to be received."""
         self._send((b"EVALSHA", script.digest, 1, key, *arguments))
 
-    def post(self, *command: bytes | int) -> None:
-        """Send a command whose reply nobody waits for."""
-        self._send(command)
-        self._unread += 1
-
     def _send(self, command: tuple[Any, ...]) -> None:
         channel = self._open()
         try:
@@ -239,14 +231,8 @@ class Link:
         channel = self._open()
         channel.claim()
         try:
-            while True:
-                found = channel.reply()
-                if found is False:
-                    channel.wait(self.timeout)
-                elif self._unread:
-                    self._unread -= 1
-                else:
-                    break
+            while (found := channel.reply()) is False:
+                channel.wait(self.timeout)
         except OSError as error:
             self._fail(error)
         except LinkBroken:
@@ -259,14 +245,8 @@ class Link:
         channel = self._open()
         channel.claim()
         try:
-            while True:
-                found = channel.reply()
-                if found is False:
-                    await channel.async_wait(self.timeout)
-                elif self._unread:
-                    self._unread -= 1
-                else:
-                    break
+            while (found := channel.reply()) is False:
+                await channel.async_wait(self.timeout)
         except OSError as error:
             self._fail(error)
         except LinkBroken:

@@ -5,6 +5,7 @@ No I/O here: whoever drives the steps makes the calls they yield, and sends the 
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,9 @@ class Exchanges:
             kept = yield from self._resume(operations)
             operations = [operations[index] for index in kept]
         outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
+        if self._books.held.lost or self._books.held.gone:
+            self._books.write_off(each.delivery for each in _returns(given))
+            self._books.held.lost.difference_update(each.place for each in done)
         if self._books.unfit:
             self._remember(operations, outcome.refused, outcome.deliveries)
             yield from self._discard()
@@ -66,7 +70,7 @@ class Exchanges:
             self._applied, self._taken = [], []
         if self._settled:
             for each in given:
-                self._settled.pop(id(each), None)
+                self._settled.pop(_identity(each), None)
         joined, self._books.joined = self._books.joined, []
         refused = outcome.refused
         if kept is not None:
@@ -151,14 +155,21 @@ class Exchanges:
                 raise error
         self._spare += self._taken
         self._taken = []
-        self._settled |= {id(each): each for each in self._applied if not isinstance(each, Return)}
+        self._settled |= {_identity(each): each for each in self._applied}
         self._applied = []
         return [
             index
             for index, each in enumerate(operations)
-            if id(each) not in self._settled
-            and not (isinstance(each, Return) and not self._books.held.find(each.delivery))
+            if not (
+                self._has_gone_back(each.delivery)
+                if isinstance(each, Return)
+                else id(each) in self._settled
+            )
         ]
+
+    def _has_gone_back(self, delivery: Delivery) -> bool:
+        held = self._books.held
+        return held.find(delivery) is None and not held.misses(delivery)
 
     def _take_spare(self, channels: Sequence[str], limit: int) -> list[Delivery]:
         """Return what failed exchanges have taken off `channels`."""
@@ -173,7 +184,8 @@ class Exchanges:
     def leftover(self) -> Generator[Sequence[Call], Sequence[Any], list[Delivery]]:
         """Find out what failed exchanges have taken and nobody was given; returns it."""
         if any(call.asked.limit for call in self.doubt):
-            yield from self._resume(())
+            with suppress(LayerUnavailable):  # others may have said
+                yield from self._resume(())
         found, self._spare, self._taken = self._spare + self._taken, [], []
         return found
 
@@ -227,16 +239,19 @@ class Exchanges:
                     error = failure
                     continue
                 refused += found
-                self._remember(_in_batch(batch, part.operations), found)
+                sent = _in_batch(batch, part.operations)
                 if isinstance(reply, ServerError):
-                    full.append((call.seat, part))
+                    full.append((call.seat, part, sent, found))
                 else:
+                    self._remember(sent, found)
                     self._books.settle(call, part, reply, was_refused=False)
+            self._applied += _returns(asked.operations)
             if error is not None:
                 raise error
             refused.sort(key=lambda refusal: refusal.index)
-            for seat, part in full:
+            for seat, part, sent, found in full:
                 yield from self._do_on_full(seat, part)
+                self._remember(sent, found)
         if refused:
             asked = asked._replace(done=())
         deliveries = yield from self._take_all(asked._replace(operations=(), returned=()))
@@ -367,9 +382,21 @@ class Exchanges:
             deliveries += found
 
 
+def _returns(operations: Sequence[Operation]) -> list[Return]:
+    return [each for each in operations if isinstance(each, Return)]
+
+
+def _identity(operation: Operation) -> int:
+    """Return what an operation that is given again is known by."""
+    return id(operation.delivery if isinstance(operation, Return) else operation)
+
+
 def _in_batch(batch: packing.Batch | None, operations: Sequence[Operation]) -> list[Operation]:
-    """Return the operations that are in a batch, and so go to its shard."""
-    if batch is None:
+    """Return the operations that are in a batch, and so go to its shard.
+
+    There are none in what puts messages back, or counts them.
+    """
+    if batch is None or not operations:
         return []
     return [operations[index] for places in batch.places for index in places]
 

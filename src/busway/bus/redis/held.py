@@ -37,9 +37,8 @@ class Held:
         """The highest place that was begun; places count from 1."""
         self.next = 1
         """The place of the next message that is taken."""
-        self.lost: dict[int, int] = {}
-        """Places of what was last lost with the data of each shard, and its number: nobody else has
-        it."""
+        self.lost: set[int] = set()
+        """Places of what is in hand still and was lost with a shard's data: nobody else has it."""
         self.gone: set[int] = set()
         """Places of what others have got."""
         self._bundles: dict[int, Bundle] = {}
@@ -53,6 +52,10 @@ class Held:
     def find(self, delivery: Delivery) -> Bundle | None:
         """Return the bundle of a delivery that is held, or None."""
         return self._bundles.get(delivery.place)
+
+    def misses(self, delivery: Delivery) -> bool:
+        """Say whether a delivery was held, and went without this receiver having let it go."""
+        return delivery.place in self.lost or delivery.place in self.gone
 
     def between(self, first: int, last: int) -> Iterable[Bundle]:
         """Return the bundles of what is held at places from `first` to `last`."""
@@ -101,8 +104,7 @@ class Held:
         lost = [place for place, bundle in self._bundles.items() if bundle.shard == shard]
         for place in lost:
             del self._bundles[place]
-        before = {place: each for place, each in self.lost.items() if each != shard}
-        self.lost = before | dict.fromkeys(lost, shard)
+        self.lost.update(lost)
 
     def give_away(self, bundle: Bundle) -> None:
         """Forget a bundle that others have got."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from busway.bus.codec import encode
 from busway.bus.errors import BusError, LayerClosed, LayerUnavailable
-from busway.bus.operations import Delivery, Operation, Outcome, Return
+from busway.bus.operations import Delivery, Operation, Outcome
 from busway.bus.receiver import Receiver
 from busway.bus.redis import packing
 from busway.bus.redis.bell import Bell
@@ -129,20 +129,29 @@ class RedisReceiver(Receiver):
             return []
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Put back what was taken for somebody who is gone."""
-        operations: list[Operation] = [Return(each) for each in deliveries if each.place]
+        """Put back what was taken for somebody who is gone: if not now, with the next exchange."""
+        held = {each.place: each for each in deliveries if each.place}
+        self._books.given_up.update(held)
         with suppress(BusError):
-            if operations:
-                self.exchange(operations)
-            self._restore([each for each in deliveries if not each.place])
+            self._restore(deliveries)
+            if held:
+                self.exchange()
 
     def _restore(self, deliveries: Sequence[Delivery]) -> None:
         """Put back what is not held. Raises `LayerUnavailable`."""
+        calls = []
         for seat in self._books.seats:
-            mine = [each for each in deliveries if self._books.home(each) == seat.shard.number]
+            mine = [
+                each
+                for each in deliveries
+                if not each.place and self._books.home(each) == seat.shard.number
+            ]
             if mine:
                 batch = packing.restored(mine, map(self._layer.repack, mine))
-                self._run([self._books.call(seat, NOTHING, batch)])
+                calls.append(self._books.call(seat, NOTHING, batch))
+                calls[-1].request.full = True  # it was there before
+        if calls:
+            self._run(calls)
 
     # -- calls ------------------------------------------------------------------------
 
@@ -171,12 +180,19 @@ class RedisReceiver(Receiver):
 
     def _connect(self, call: Call) -> None:
         seat = call.seat
-        seat.link.connect()
+        self._meet(call)
         if call.request.wake_below:
             name = self._bell_name(seat)
             if not self._bell.listens(seat.shard.server, name):
                 # Before it is registered: nobody rings a bell that is not heard.
                 self._bell.listen(seat.shard.server, name)
+
+    def _meet(self, call: Call) -> None:
+        """Connect; a server that turns out to have lost its data is told who asks."""
+        seat = call.seat
+        seat.link.connect()
+        if call.asked.limit and seat.epoch != self._layer.epoch(seat.shard):
+            call.request.process = self._layer.process
 
     def _bell_name(self, seat: Seat) -> bytes:
         return seat.shard.key + b"bell:" + self.name.encode()
@@ -243,6 +259,7 @@ class RedisReceiver(Receiver):
 
     def _run_known(self, call: Call) -> Any:
         """Run a call, and once more when the shard has to be told who asks."""
+        self._meet(call)
         try:
             return call.seat.run(call)
         except ServerError as error:
@@ -352,7 +369,7 @@ class RedisReceiver(Receiver):
         try:
             if not self._layer.is_closed:
                 with suppress(BusError):
-                    self._restore([each for each in self._leftover() if not each.place])
+                    self._restore(self._leftover())
                 for seat in self._books.seats:
                     if seat.life or seat.subscription:
                         self._leave(seat)
@@ -360,7 +377,7 @@ class RedisReceiver(Receiver):
             self._release()
 
     def _leftover(self) -> list[Delivery]:
-        """Return what was taken for nobody. Raises `LayerUnavailable`: it is asked for once."""
+        """Return what was taken for nobody; each shard is asked once."""
         steps = self._exchanges.leftover()
         try:
             calls = next(steps)
@@ -371,6 +388,8 @@ class RedisReceiver(Receiver):
                         replies.append(call.seat.run(call))
                     except ServerError as error:
                         replies.append(error)
+                    except LayerUnavailable as error:
+                        replies.append(ServerError(str(error)))
                 self._exchanges.doubt = ()
                 calls = steps.send(replies)
         except StopIteration as end:

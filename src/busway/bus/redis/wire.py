@@ -58,7 +58,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     sleeps: bool = False
     """Whether it is to be registered whatever it takes."""
     full: bool = False
-    """Whether the server's memory is in use, and this adds nothing to it for long."""
+    """Whether it is done though the server's memory is in use: it adds nothing for long, or puts
+    back what was there."""
 
     def encode(self) -> bytes:
         """Return it as bytes."""

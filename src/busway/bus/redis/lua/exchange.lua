@@ -168,7 +168,7 @@ end
 
 -- Taking -------------------------------------------------------------------------------------
 
-local taken, size, count, kept, released = {}, 0, 0, {}, {}
+local taken, size, count, kept, loose, released = {}, 0, 0, {}, {}, {}
 local next_place = request[PLACE]
 
 local function take_from(name, limit)
@@ -186,6 +186,7 @@ local function take_from(name, limit)
     end
     if bundle then
       taken[#taken + 1] = bundle:sub(HEAD_SIZE + length + 1)
+      if not keeps then loose[#loose + 1] = taken[#taken] end
       size = size + #bundle
       if notice == 0 then
         left = left - number
@@ -309,7 +310,6 @@ if request[AGAIN] or request[PROCESS] ~= '' or taken[1] or request[SEGMENTS][1]
   for i = 1, #kept, 2 do
     if kept[i] ~= 'b' then places[#places + 1] = kept[i] end
   end
-  local loose = places[1] and {} or taken
   local reply = pack({refusals, due, loose, places})
   call('SET', last_key, struct.pack(LAST, request[NUMBER], gone) .. reply, 'EX', KEPT)
 end
