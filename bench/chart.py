@@ -17,11 +17,12 @@ _WIDTH = 1040
 _MARGIN = 32
 _HEADER = 96
 _PANEL_WIDTH = 472
-_LABEL_WIDTH = 150
-_BAR_WIDTH = 200
+_LABEL_WIDTH = 176
+_BAR_WIDTH = 170
 _BAR_HEIGHT = 16
 _BAR_STEP = 26
-_PANEL_HEIGHT = 64 + _BAR_STEP * len(CONTESTANTS)
+#: Without bars.
+_PANEL_HEIGHT = 72
 
 _OURS = "#0f766e"
 _THEIRS = ("#94a3b8", "#b6c2d1", "#d9e0e8")
@@ -52,8 +53,9 @@ class Bar:
 def svg(results: Results) -> str:
     """The chart of all comparisons that were measured."""
     panels = [(each, bars) for each in COMPARISONS if len(bars := list(_bars(each, results))) > 1]
-    rows = (len(panels) + 1) // 2
-    height = _HEADER + rows * _PANEL_HEIGHT + _MARGIN // 2
+    rows = [panels[first : first + 2] for first in range(0, len(panels), 2)]
+    heights = [_PANEL_HEIGHT + _BAR_STEP * max(len(bars) for _, bars in row) for row in rows]
+    height = _HEADER + sum(heights) + _MARGIN // 2
     size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{_TITLE}">',
@@ -61,20 +63,20 @@ def svg(results: Results) -> str:
         f'<rect width="{_WIDTH}" height="{height}" rx="12" fill="#ffffff" stroke="#e2e8f0"/>',
         *_header(results),
     ]
-    for number, (comparison, bars) in enumerate(panels):
-        x = _MARGIN + number % 2 * (_PANEL_WIDTH + _MARGIN)
-        y = _HEADER + number // 2 * _PANEL_HEIGHT
-        parts += [f'<g transform="translate({x} {y})">', *_panel(comparison, bars), "</g>"]
+    y = _HEADER
+    for row, step in zip(rows, heights, strict=True):
+        for x, panel in zip((_MARGIN, 2 * _MARGIN + _PANEL_WIDTH), row, strict=False):
+            parts += [f'<g transform="translate({x} {y})">', *_panel(*panel), "</g>"]
+        y += step
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def _bars(comparison: Comparison, results: Results) -> Iterator[Bar]:
     """Ours, if it was measured, then theirs."""
-    us = comparison.us or _US.name
-    group = next(each.group for each in CONTESTANTS if each.name == us)
-    those = [each for each in CONTESTANTS if each.group == group]
+    us = next(each for each in CONTESTANTS if each.name == (comparison.us or _US.name))
+    those = [us, *(each for each in CONTESTANTS if each.group == us.group and each is not us)]
     for contestant, colour in zip(those, chain([_OURS], cycle(_THEIRS)), strict=False):
-        is_ours = contestant is those[0]
+        is_ours = contestant is us
         value = results.figure(comparison.key(contestant.name, is_ours=is_ours), comparison.metric)
         if value is not None:
             ratio = comparison.ratio(results, _US.name, contestant.name)

@@ -114,7 +114,10 @@ def _titles(contestants: Sequence[Contestant]) -> list[str]:
 
 def _ratio_rows(results: Results, them: Sequence[Contestant]) -> Iterator[list[str]]:
     for comparison in COMPARISONS:
-        ratios = [comparison.ratio(results, _US.name, each.name) for each in them]
+        us = comparison.us or _US.name
+        ratios = [
+            None if each.name == us else comparison.ratio(results, us, each.name) for each in them
+        ]
         if any(ratio is not None for ratio in ratios):
             yield [comparison.title, *map(times, ratios)]
 
