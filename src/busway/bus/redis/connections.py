@@ -23,12 +23,11 @@ from busway.bus.redis.watch import SilenceError, Watch
 _CHUNK = 64 * 1024
 
 SPIN = 0.0002
-"""Seconds that a thread stays awake for a reply, if the last one came as soon as that: on this
-machine a server takes less time for most than it takes to go to sleep and be woken."""
-
+"""Seconds that a thread stays awake for a reply: one from a server on the same machine mostly comes
+sooner than a thread goes to sleep and is woken."""
 
 _DOZE = 10
-"""Waits after which staying awake is tried again."""
+"""Waits that sleep at once after one for which that was in vain, or others wanted the processor."""
 
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
