@@ -35,6 +35,8 @@ class Plans(dict[str, Plan]):
         """Find plans by `policies`."""
         super().__init__()
         self._policies = policies
+        self._found: dict[str, Plan] = {}
+        """By address: all channels of a prefix share one plan."""
 
     def __missing__(self, channel: str) -> Plan:
         names.check_channel(channel)
@@ -45,8 +47,16 @@ class Plans(dict[str, Plan]):
 
     def find(self, name: str) -> Plan:
         """Return the plan of a channel or prefix, whose name is known to be right."""
-        pattern, policy = self._policies.find(name)
         address = names.address(name)
+        plan = self._found.get(address)
+        if plan is None:
+            if len(self._found) >= _MAX_PLANS:
+                self._found.clear()
+            plan = self._found[address] = self._make(address)
+        return plan
+
+    def _make(self, address: str) -> Plan:
+        pattern, policy = self._policies.find(address)
         return Plan(
             address,
             records.queue_prefix(address),
