@@ -14,29 +14,30 @@ class Held:
         self.begun = 0
         """The highest place that was begun; places count from 1."""
         self._last = 0
-        # The place of each message → the place of its bundle's first, and the bundle.
+        # The place of each message → the place of its bundle's first, and the bundle. Never
+        # changed, but replaced by a changed copy.
         self._bundles: dict[int, tuple[int, bytes]] = {}
-        self._before = 0
-        self._removed: dict[int, tuple[int, bytes]] = {}
+        self.remember()
 
     def take(self, bundles: Sequence[bytes]) -> int:
         """Add bundles; returns the place of their first message."""
         first = place = self._last + 1
-        for bundle in bundles:
-            end = place + count_of(bundle)
-            self._bundles.update(dict.fromkeys(range(place, end), (place, bundle)))
-            place = end
-        self._last = place - 1
+        if bundles:
+            held = self._bundles = self._bundles.copy()
+            for bundle in bundles:
+                end = place + count_of(bundle)
+                held.update(dict.fromkeys(range(place, end), (place, bundle)))
+                place = end
+            self._last = place - 1
         return first
 
     def finish(self, deliveries: Iterable[Delivery]) -> bool:
         """Remove what was handled or given back; True when anything of it was held."""
-        removed, bundles = self._removed, self._bundles
+        before = self._bundles
+        bundles = self._bundles = before.copy()
         for delivery in deliveries:
-            found = bundles.pop(delivery.place, None)
-            if found is not None:
-                removed[delivery.place] = found
-        return bool(removed)
+            bundles.pop(delivery.place, None)
+        return len(bundles) < len(before)
 
     def get(self, delivery: Delivery) -> bytes | None:
         """Return the encoded envelope of a delivery, or None when it is not held."""
@@ -52,12 +53,8 @@ class Held:
 
     def remember(self) -> None:
         """Begin a change that may have to be undone."""
-        self._before = self._last
-        self._removed = {}
+        self._before = self._last, self._bundles
 
     def undo(self) -> None:
         """Go back to what was held at the last `remember`."""
-        for place in range(self._before + 1, self._last + 1):
-            self._bundles.pop(place, None)
-        self._last = self._before
-        self._bundles.update(self._removed)
+        self._last, self._bundles = self._before
