@@ -18,7 +18,7 @@ from busway.bus.bundles import (
     untie,
 )
 from busway.bus.codec import Envelope, Kind, encode
-from busway.bus.parcels import Parcel, Run
+from busway.bus.parcels import Parcel, Row, Run
 from busway.bus.plans import Plans
 from busway.bus.policy import Policies
 
@@ -54,7 +54,7 @@ def test_what_was_tied_is_untied_and_decoded(envelopes: list[Envelope]) -> None:
     bundle = tie(raw)
     assert untie(bundle) == raw
     assert envelopes_of(bundle) == envelopes
-    assert count_of(bundle) == len(envelopes)
+    assert count_of(bundle) == (0 if is_notice(bundle) else len(envelopes))
 
 
 @given(ENVELOPES)
@@ -79,26 +79,28 @@ def test_bundles_keep_order_and_what_they_promise(envelopes: list[Envelope]) -> 
         assert sum(len(encode(each)) for each in bundle[:-1]) <= MAX_SIZE
 
 
-@given(st.lists(ENVELOPES, min_size=1, max_size=MAX_COUNT))
-def test_a_run_is_the_bundle_that_its_messages_make(envelopes: list[Envelope]) -> None:
-    run = Run(PLAN, envelopes, [], list(range(len(envelopes))))
+ROWS = st.tuples(
+    SECONDS,
+    st.just(int(Kind.MESSAGE)),
+    st.integers(0, 2**63 - 1),
+    st.sampled_from(["normal", "single?reader", "process!one"]),
+    SECONDS,
+    st.dictionaries(st.text(max_size=5), st.binary(max_size=100)) | st.just({"x": b"x" * 9000}),
+    st.text(max_size=5),
+)
+
+
+@given(st.lists(ROWS, min_size=1, max_size=MAX_COUNT))
+def test_a_run_is_the_bundle_of_its_messages(rows: list[Row]) -> None:
+    run = Run(PLAN, rows=rows)
     size = tie_run(run)
-    whole = tie([encode(envelope) for envelope in envelopes])
-    assert run.bundle == (whole if size <= MAX_SIZE else b"")
-
-
-@given(st.lists(st.lists(ENVELOPES, min_size=1, max_size=MAX_COUNT), max_size=4))
-def test_runs_and_parcels_keep_their_order(groups: list[list[Envelope]]) -> None:
-    items: list[Parcel | Run] = []
-    for number, envelopes in enumerate(groups):
-        if number % 2:
-            items += map(parcel, envelopes)
-        else:
-            run = Run(PLAN, envelopes, [], list(range(len(envelopes))))
-            tie_run(run)
-            items.append(run)
-    found = [each for bundle in tie_all(items) for each in envelopes_of(bundle)]
-    assert found == [envelope for envelopes in groups for envelope in envelopes]
+    assert bool(run.bundle) == (size <= MAX_SIZE)
+    envelopes = [parcel.envelope for parcel in run.parcels()]
+    assert envelopes_of(run.bundle or tie(list(map(encode, envelopes)))) == envelopes
+    if run.bundle:
+        assert count_of(run.bundle) == len(rows)
+        assert expires_of(run.bundle) == rows[0][0]
+        assert is_plain(run.bundle)
 
 
 def test_messages_of_one_exchange_share_a_bundle() -> None:

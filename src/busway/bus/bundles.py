@@ -5,7 +5,7 @@ to take it can be read without decoding it. Its messages expire in their order; 
 not a plain message stands alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 
 import msgspec
@@ -29,6 +29,7 @@ _float_at = Struct(">d").unpack_from
 _COUNT_AT = 2
 _EXPIRES_AT = 5
 _KIND_AT = 13
+_MESSAGE, _GROUP_MESSAGE = int(Kind.MESSAGE), int(Kind.GROUP_MESSAGE)
 
 decode_bundle = msgspec.msgpack.Decoder(list[Delivery]).decode
 
@@ -48,30 +49,16 @@ def tie_run(run: Run) -> int:
 
     They become its bundle if that is not too large.
     """
-    data = encode(run.envelopes)
+    data = encode(run.rows)
     if len(data) <= MAX_SIZE:
         # The encoder's own header is shorter when the array is.
         own = 1 if data[0] != _ARRAY_16 else _COUNT_AT + 1
-        run.bundle = _header(_ARRAY_16, len(run.envelopes)) + data[own:]
+        run.bundle = _header(_ARRAY_16, len(run.rows)) + data[own:]
     return len(data)
 
 
-def tie_all(items: Iterable[Parcel | Run]) -> Iterator[bytes]:
-    """Yield bundles of parcels and runs for one queue, in their order."""
-    loose: list[Parcel] = []
-    for item in items:
-        if isinstance(item, Parcel):
-            loose.append(item)
-        elif item.bundle:
-            yield from _tie_parcels(loose)
-            loose = []
-            yield item.bundle
-        else:
-            loose += item.parcels()
-    yield from _tie_parcels(loose)
-
-
-def _tie_parcels(parcels: Sequence[Parcel]) -> Iterator[bytes]:
+def tie_all(parcels: Sequence[Parcel]) -> Iterator[bytes]:
+    """Yield bundles of parcels for one queue, in their order."""
     run: list[bytes] = []
     size = 0
     expires = 0.0
@@ -94,8 +81,8 @@ def _tie_parcels(parcels: Sequence[Parcel]) -> Iterator[bytes]:
 
 
 def count_of(bundle: bytes) -> int:
-    """Return how many envelopes a bundle has."""
-    return bundle[_COUNT_AT]
+    """Return how many messages a bundle has; a notice is none."""
+    return bundle[_COUNT_AT] if bundle[_KIND_AT] <= _GROUP_MESSAGE else 0
 
 
 def expires_of(bundle: bytes) -> float:
@@ -106,12 +93,12 @@ def expires_of(bundle: bytes) -> float:
 
 def is_plain(bundle: bytes) -> bool:
     """Say whether a bundle has plain messages: neither a group's message nor a notice."""
-    return bundle[_KIND_AT] == Kind.MESSAGE
+    return bundle[_KIND_AT] == _MESSAGE
 
 
 def is_notice(bundle: bytes) -> bool:
     """Say whether a bundle is a notice about a group's members, and no message."""
-    return bundle[_KIND_AT] > Kind.GROUP_MESSAGE
+    return bundle[_KIND_AT] > _GROUP_MESSAGE
 
 
 def is_normal(bundle: bytes) -> bool:

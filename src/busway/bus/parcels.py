@@ -9,6 +9,7 @@ from busway.bus import records
 from busway.bus.codec import Envelope, Kind, decode_envelope, encode
 from busway.bus.errors import InvalidArgument
 from busway.bus.messages import Message
+from busway.bus.operations import Send
 from busway.bus.plans import Plan, Plans
 
 
@@ -32,23 +33,34 @@ class Parcel(msgspec.Struct, gc=False):
         return self.encoded
 
 
+Row = tuple[float, int, int, str, float, Any, str]
+"""The fields of an `Envelope` up to its lane; the others have their defaults. It is encoded as an
+envelope is, and made and encoded in half of the time."""
+
+
 class Run(msgspec.Struct, gc=False):
     """Messages of one exchange for one queue, in a row."""
 
     plan: Plan
-    envelopes: list[Envelope] = []
-    lane_keys: list[bytes] = []
-    """The key of each one's lane, where the channel has lanes."""
+    sends: list[Send] = []
     places: list[int] = []
     """Where each of them stands among the operations of the exchange."""
+    rows: list[Row] = []
+    lanes: list[tuple[bytes, bytes]] = []
+    """Key and record of each one's lane, the key empty without a lane; empty: none has one."""
     bundle: bytes = b""
     """All of them as one record of the queue; empty: they are too many bytes for one."""
 
     def parcels(self) -> list[Parcel]:
         """Return the messages one by one."""
-        keys = self.lane_keys or [b""] * len(self.envelopes)
-        pairs = zip(self.envelopes, keys, strict=True)
-        return [Parcel(self.plan, envelope, key) for envelope, key in pairs]
+        lanes = self.lanes or [NO_LANE] * len(self.rows)
+        return [
+            Parcel(self.plan, Envelope(row[0], Kind.MESSAGE, *row[2:]), key)
+            for row, (key, _) in zip(self.rows, lanes, strict=True)
+        ]
+
+
+NO_LANE = (b"", b"")
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -59,18 +71,13 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     limit: int
 
 
-def messages_in(item: Parcel | Run) -> int:
-    """Return how many messages a parcel or a run is."""
-    return len(item.places) if isinstance(item, Run) else 1
-
-
 def size_of(item: Parcel | Run) -> int:
     """Return the bytes that a parcel or a run takes in a store, about."""
     if isinstance(item, Parcel):
         return _record_size(len(item.data))
     if not item.bundle:
         return sum(map(size_of, item.parcels()))
-    return _record_size(len(item.bundle)) + _LANE_SIZE * len(item.lane_keys)
+    return _record_size(len(item.bundle)) + _LANE_SIZE * len(item.lanes)
 
 
 _LANE_SIZE = 128

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from busway.bus import membership, names
 from busway.bus.bundles import MAX_COUNT, tie_run
-from busway.bus.codec import Envelope, Kind, encode_message
+from busway.bus.codec import Kind, encode_message
 from busway.bus.messages import Message, check_message, check_text
 from busway.bus.operations import (
     Delivery,
@@ -18,10 +20,19 @@ from busway.bus.operations import (
     Return,
     Send,
 )
-from busway.bus.parcels import Parcel, Refused, Run, group_parcel, lane_of, message_parcel, notice
+from busway.bus.parcels import (
+    NO_LANE,
+    Parcel,
+    Refused,
+    Run,
+    group_parcel,
+    lane_of,
+    message_parcel,
+    notice,
+    size_of,
+)
 from busway.bus.queues import group_send
-from busway.bus.records import lane_key
-from busway.bus.sealing import Seal
+from busway.bus.records import lane_keys, new_lane
 from busway.bus.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -39,13 +50,15 @@ class Single(NamedTuple):
     work: Parcel | Step
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """The operations of one exchange."""
 
     items: Sequence[Run | Single] = ()
     """What they put into queues, and what else they do in a transaction."""
     returned: Sequence[Delivery] = ()
     """What is given back: put back all at once, to keep its order."""
+    size: int = 0
+    """Bytes that the messages take in a store, about."""
 
 
 NOTHING = Prepared()
@@ -73,51 +86,65 @@ def prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -
 def _prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -> Prepared:
     items: list[Run | Single] = []
     returned: list[Delivery] = []
-    plans, new_id, message_kind = layer.plans, layer.ids.new, Kind.MESSAGE
-    # Runs that may go on. Lanes go across channels, so of ordered ones only the last.
+    plans = layer.plans
+    # Runs that may go on, by address. Lanes go across channels, so of ordered ones only the last.
     runs: dict[str, Run] = {}
-    ordered: Run | None = None
+    run: Run | None = None
+    size = 0
     for place, operation in enumerate(operations):
         if not isinstance(operation, Send) or operation.delay:
-            runs, ordered = {}, None
+            runs, run = {}, None
             if isinstance(operation, Return):
                 returned.append(operation.delivery)
-            else:
-                items.append(Single(place, _step(operation, layer, now)))
+                continue
+            work = _step(operation, layer, now)
+            items.append(Single(place, work))
+            if isinstance(work, Parcel):
+                size += size_of(work)
             continue
-        channel = operation.channel
-        message: Any = operation.message
-        plan = plans[channel]
+        plan = plans[operation.channel]
         if not operation.checked:
-            check_message(message)
-        lane = ""
-        if plan.ordering is None:
-            run = runs.get(plan.address)
-            if run is None or len(run.places) == MAX_COUNT:
-                run = runs[plan.address] = Run(plan)
-                items.append(run)
-        else:
-            run = ordered
+            check_message(operation.message)
+        if run is None or run.plan is not plan or len(run.places) == MAX_COUNT:
+            key = plan.address if plan.ordering is None else _ORDERED
+            run = runs.get(key)
             if run is None or run.plan.address != plan.address or len(run.places) == MAX_COUNT:
-                run = ordered = Run(plan)
+                run = runs[key] = Run(plan)
                 items.append(run)
-            lane = lane_of(plan, message)
-            run.lane_keys.append(lane_key(lane) if lane else b"")
         run.places.append(place)
-        run.envelopes.append(
-            Envelope(now + plan.expiry, message_kind, new_id(), channel, now, message, lane)
-        )
+        run.sends.append(operation)
     for item in items:
         if isinstance(item, Run):
-            _encode(item, layer.message_size, layer.seal)
-    return Prepared(items, returned)
+            _encode(item, layer, now)
+            size += size_of(item)
+    return Prepared(items, returned, size)
 
 
-def _encode(run: Run, limit: int, seal: Seal | None) -> None:
+_ORDERED = ""
+"""Stands for the address of whatever channel with lanes was the last."""
+
+
+def _encode(run: Run, layer: "StoredLayer", now: float) -> None:
     """Encode a run, after which its messages may be changed. Raises what `encode_message` does."""
+    plan, new_id, seal, limit = run.plan, layer.ids.new, layer.seal, layer.message_size
+    expires = now + plan.expiry
+    if plan.ordering is None:
+        run.rows = [
+            (expires, _MESSAGE, new_id(), send.channel, now, send.message, "") for send in run.sends
+        ]
+    else:
+        lanes = [lane_of(plan, send.message) for send in run.sends]
+        run.rows = [
+            (expires, _MESSAGE, new_id(), send.channel, now, send.message, lane)
+            for send, lane in zip(run.sends, lanes, strict=True)
+        ]
+        if any(lanes):
+            run.lanes = [
+                (key, new_lane(row[2])) if row[6] else NO_LANE
+                for key, row in zip(lane_keys(lanes), run.rows, strict=True)
+            ]
     if seal is not None:
-        for envelope in run.envelopes:
-            envelope.message = seal.close(envelope.message, envelope.channel, limit)
+        run.rows = [(*row[:5], seal.close(row[5], row[3], limit), row[6]) for row in run.rows]
         tie_run(run)
         return
     try:
@@ -125,8 +152,11 @@ def _encode(run: Run, limit: int, seal: Seal | None) -> None:
     except UnicodeEncodeError:
         is_small = False
     if not is_small:
-        for envelope in run.envelopes:
-            encode_message(envelope.message, envelope.channel, limit)
+        for send in run.sends:
+            encode_message(send.message, send.channel, limit)
+
+
+_MESSAGE = int(Kind.MESSAGE)
 
 
 def _step(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import count
+from operator import attrgetter
 
 from busway.bus import records
 from busway.bus.bundles import count_of, expires_of, is_notice, tie, untie
@@ -23,6 +24,7 @@ MAX_PROMOTED = 500
 """Delayed messages that one exchange sends; the next goes on."""
 
 _turns = count()
+_lane_of = attrgetter("lane")
 
 
 def send_run(
@@ -38,7 +40,7 @@ def send_run(
     begun = 0
     if fits and not step.closed_lanes and record.pending + count <= plan.capacity:
         # What nearly every message meets: room, and nobody of its lane before it.
-        begun = _begin_lanes(step, run) if run.lane_keys else count
+        begun = _begin_lanes(step, run) if run.lanes else count
         if begun == count:
             step.enqueue_run(run, record)
             record.accepted += count
@@ -57,11 +59,11 @@ def send_run(
 
 def _begin_lanes(step: Transaction, run: Run) -> int:
     """Bring the lanes of a run's messages into use, up to one that is; returns how many."""
-    put, new_lane = step.store.put, records.new_lane
-    for number, (key, envelope) in enumerate(zip(run.lane_keys, run.envelopes, strict=True)):
-        if key and not put(key, new_lane(envelope.id), overwrite=False):
+    put = step.store.put
+    for number, (key, record) in enumerate(run.lanes):
+        if key and not put(key, record, overwrite=False):
             return number
-    return len(run.envelopes)
+    return len(run.lanes)
 
 
 def send(step: Transaction, parcel: Parcel, sender: str, *, fits: bool) -> Refused | None:
@@ -190,7 +192,7 @@ def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
     Notices on the way are taken as well, and do not count.
     """
     step.flush()
-    found = [(name, step.channel(name)) for name in channels if not step.is_empty(name)]
+    found = [(name, record) for name in channels if (record := step.waiting(name)) is not None]
     if not found:
         return []
     taken: list[bytes] = []
@@ -210,7 +212,7 @@ def _take_from(
     step: Transaction, name: str, record: ChannelRecord, limit: int, taken: list[bytes]
 ) -> int:
     """Take up to `limit` messages off one queue; returns how many."""
-    if limit <= 0 or record.head == record.tail:
+    if not limit or record.head == record.tail:
         return 0
     queue = records.queue_prefix(name)
     size = sum(map(len, taken))
@@ -220,8 +222,7 @@ def _take_from(
         if bundle:
             taken.append(bundle)
             size += len(bundle)
-            if not is_notice(bundle):
-                left -= count_of(bundle)
+            left -= count_of(bundle)
     step.changed.add(name)
     step.unblock(record)
     return limit - left
@@ -238,14 +239,13 @@ def _take_first(step: Transaction, queue: bytes, record: ChannelRecord, limit: i
         bundle = expire(step, record, bundle)
         if not bundle:
             return b""
-    if is_notice(bundle):
-        return bundle
-    if count_of(bundle) > limit:
+    count = count_of(bundle)
+    if count > limit:
         envelopes = untie(bundle)
-        bundle = tie(envelopes[:limit])
+        bundle, count = tie(envelopes[:limit]), limit
         record.head -= 1
         step.store.put(key, tie(envelopes[limit:]))
-    record.pending -= count_of(bundle)
+    record.pending -= count
     return bundle
 
 
@@ -264,11 +264,12 @@ def first(store: Store, channel: str, now: float) -> Envelope | None:
 
 def release_all(step: Transaction, done: Sequence[Delivery]) -> None:
     """Let the lanes of deliveries go on that were handled."""
-    pop, lane_key, new_lane = step.store.pop, records.lane_key, records.new_lane
-    for delivery in done:
+    pop, new_lane = step.store.pop, records.new_lane
+    keys = records.lane_keys(map(_lane_of, done))
+    for delivery, key in zip(done, keys, strict=True):
         if delivery.lane:
-            raw = pop(lane_key(delivery.lane))
-            if raw is not None and raw != new_lane(delivery.id):
+            raw = pop(key)
+            if raw != new_lane(delivery.id) and raw is not None:
                 _go_on(step, delivery.lane, raw, delivery.id)
 
 
@@ -283,7 +284,7 @@ def _go_on(step: Transaction, lane: str, raw: bytes, id_: int) -> None:
     """Let the next message of a lane join its queue; `raw` is the lane's record, taken away."""
     key = records.lane_key(lane)
     record = records.decode_lane(raw)
-    if record.current != id_:  # flushed meanwhile, and in use again
+    if record.user != id_:  # flushed meanwhile, and in use again
         step.store.put(key, raw)
         return
     step.rings.extend(record.blocked)
@@ -298,7 +299,7 @@ def _go_on(step: Transaction, lane: str, raw: bytes, id_: int) -> None:
         if parcel.envelope.expires <= step.now:
             step.drop(step.channel(where), where, "expired")
             continue
-        record.current = parcel.envelope.id
+        record.user = parcel.envelope.id
         step.store.put(key, records.encode(record))
         step.enqueue(parcel, step.channel(where))
         return
@@ -368,6 +369,6 @@ def tidy_channel(step: Transaction, name: str) -> None:
     """Drop a channel's expired messages, and its record when it was of passing use long ago."""
     record = step.channel(name)
     purge(step, name, record, 0)
-    idle = step.is_empty(name) and not record.subscriptions and not record.owner
+    idle = not step.waiting(name) and not record.subscriptions and not record.owner
     if idle and ("!" in name or "?" in name) and record.used < step.now - IDLE_AGE:
         step.forget(name)

@@ -1,9 +1,8 @@
 """The reader of a stored layer: an exchange as one transaction, and waiting."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from busway.bus.held import Held
 from busway.bus.marks import Mark
 from busway.bus.operations import Delivery, Operation, Outcome, Refusal
 from busway.bus.parcels import Parcel, Refused, Run
-from busway.bus.preparing import NOTHING, Prepared, Single, prepare
+from busway.bus.preparing import NOTHING, Prepared, prepare
 from busway.bus.queues import promote, put_back, release, release_all, send, send_run, take
 from busway.bus.receiver import Receiver
 from busway.bus.sealing import Seal
@@ -128,12 +127,13 @@ class StoredReceiver(Receiver):
 
     def _do(self, step: Transaction, request: _Request) -> tuple[list[_Taken], int, list[Refusal]]:
         """Do a whole exchange; returns what was taken, the place of its first, what was refused."""
-        operations, (items, returned), done, listening, limit, now, wake_below, hold = request
+        operations, prepared, done, listening, limit, now, wake_below, hold = request
+        returned = prepared.returned
         taken: list[_Taken] = []
         refused: list[Refusal] = []
         count = place = 0
-        if items:
-            refused = self._apply(step, operations, items, self.name if wake_below else "")
+        if prepared.items:
+            refused = self._apply(step, operations, prepared, self.name if wake_below else "")
             if refused:
                 done = ()  # their lanes go on when what belongs to them is sent
         if returned:
@@ -181,12 +181,12 @@ class StoredReceiver(Receiver):
         self,
         step: Transaction,
         operations: Sequence[Operation],
-        items: Sequence[Run | Single],
+        prepared: Prepared,
         sender: str,
     ) -> list[Refusal]:
-        fits = step.expect(_sent(items))
+        fits = step.expect(prepared.size)
         refused: list[tuple[int, Refused]] = []
-        for item in items:
+        for item in prepared.items:
             if isinstance(item, Run):
                 refused += send_run(step, item, sender, fits=fits)
                 continue
@@ -246,7 +246,7 @@ class StoredReceiver(Receiver):
         hold: bool,
     ) -> int:
         """Bring what this receiver holds up to date; returns the place of the first it took."""
-        changed = self._held.finish(chain(done, returned)) if done or returned else False
+        changed = self._held.finish((*done, *returned)) if done or returned else False
         fresh: list[bytes] = []
         if hold and not self._passing:
             fresh = [bundle for bundle, _ in taken if self._normal or is_normal(bundle)]
@@ -377,12 +377,3 @@ class StoredReceiver(Receiver):
             self._register(step, wanted=False)
             step.finish()
         self._layer.ring(list(dict.fromkeys(step.rings)))
-
-
-def _sent(items: Sequence[Run | Single]) -> Iterator[Run | Parcel]:
-    """Yield what is put into queues."""
-    for item in items:
-        if isinstance(item, Run):
-            yield item
-        elif isinstance(item.work, Parcel):
-            yield item.work

@@ -5,13 +5,13 @@ exchange (see `queues`, `membership`, `burial`) on a `Transaction`, calls `finis
 then rings the receivers in `rings`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from busway.bus import records
 from busway.bus.bundles import tie_all
 from busway.bus.errors import LayerUnavailable
-from busway.bus.parcels import Parcel, Run, messages_in, size_of
+from busway.bus.parcels import Parcel, Run
 from busway.bus.plans import Plans
 from busway.bus.records import ChannelRecord, SubscriptionRecord
 
@@ -91,7 +91,7 @@ class Transaction:
         self._room = room
         self.spent = 0
         """Bytes that were added and not reserved, about."""
-        self._fresh: dict[str, list[Parcel | Run]] = {}
+        self._fresh: dict[str, list[Parcel]] = {}
         """What is to be put at the end of each queue: see `flush`."""
 
     # -- records ------------------------------------------------------------------------
@@ -105,13 +105,15 @@ class Transaction:
             self._channels[name] = record
         return record
 
-    def is_empty(self, name: str) -> bool:
-        """Say whether nothing is in the queue of a channel or prefix."""
+    def waiting(self, name: str) -> ChannelRecord | None:
+        """Return the record of a channel or prefix, or None when nothing is in its queue."""
         record = self._channels.get(name)
-        if record is not None:
-            return record.head == record.tail and name not in self._fresh
-        raw = self.store.get(records.channel_key(name))
-        return raw is None or records.is_empty_channel(raw)
+        if record is None:
+            raw = self.store.get(records.channel_key(name))
+            if raw is None or records.is_empty_channel(raw):
+                return None
+            record = self._channels[name] = records.decode_channel(raw)
+        return record if record.head != record.tail or name in self._fresh else None
 
     def forget(self, name: str) -> None:
         """Remove the record of a channel that is empty; its counts are kept among the past."""
@@ -132,9 +134,8 @@ class Transaction:
         self._subscriptions[name] = record
         return record
 
-    def expect(self, items: Iterable[Parcel | Run]) -> bool:
-        """Say whether all of `items` fit into the store. If not, `fits` tells which do."""
-        size = sum(map(size_of, items))
+    def expect(self, size: int) -> bool:
+        """Say whether the store has room for `size` bytes. If not, `fits` tells what has."""
         if self._room is None:
             self._room = self.store.reserve(size)
             if self._room > 0:
@@ -156,9 +157,20 @@ class Transaction:
         self._fresh.setdefault(parcel.plan.address, []).append(parcel)
 
     def enqueue_run(self, run: Run, record: ChannelRecord) -> None:
-        """Put the messages of a run at the end of a queue; they are there after `flush`."""
-        record.pending += len(run.places)
-        self._fresh.setdefault(run.plan.address, []).append(run)
+        """Put the messages of a run at the end of a queue, and wake whoever waits for them."""
+        if not run.bundle:
+            for parcel in run.parcels():
+                self.enqueue(parcel, record)
+            return
+        plan, count = run.plan, len(run.places)
+        if self._fresh:
+            self.flush()  # it comes before
+        self.store.put(plan.queue + records.index_key(record.tail), run.bundle)
+        record.tail += 1
+        record.pending += count
+        self.changed.add(plan.address)
+        if record.subscriptions:
+            self.ring(record, count)
 
     def notify(self, notice: Parcel) -> None:
         """Put a notice about a group at the end of its owner's queue."""
@@ -168,15 +180,15 @@ class Transaction:
 
     def flush(self) -> None:
         """Write what `enqueue` and `notify` have collected, and wake whoever waits for it."""
-        for address, items in self._fresh.items():
+        for address, parcels in self._fresh.items():
             record = self._channels[address]
-            queue = items[0].plan.queue
-            for bundle in tie_all(items):
+            queue = parcels[0].plan.queue
+            for bundle in tie_all(parcels):
                 self.store.put(queue + records.index_key(record.tail), bundle)
                 record.tail += 1
             self.changed.add(address)
             if record.subscriptions:
-                self.ring(record, sum(map(messages_in, items)))
+                self.ring(record, len(parcels))
         self._fresh.clear()
 
     def drop(self, record: ChannelRecord, name: str, reason: str, count: int = 1) -> None:
@@ -248,8 +260,8 @@ class Transaction:
     def pass_on(self, channels: Sequence[str]) -> None:
         """Wake a sleeper for each of `channels` on which something waits."""
         for channel in channels:
-            if not self.is_empty(channel):
-                self.ring(self.channel(channel))
+            if record := self.waiting(channel):
+                self.ring(record)
 
     def unblock(self, record: ChannelRecord) -> None:
         """Wake the senders that found a channel full."""
