@@ -16,7 +16,7 @@ from busway.interfaces.web.bus import Bus
 from busway.interfaces.web.frames import encode_data
 from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.replies import ReplyError, WebSocketReply, parse_websocket_reply
-from busway.interfaces.web.states import WS
+from busway.interfaces.web.states import CONNECTING
 from busway.interfaces.web.timers import Wheel
 from busway.interfaces.web.websocket import WebSocketConnection
 
@@ -177,7 +177,6 @@ class Gateway:
         message, connections = delivery.message, self.connections
         reply: WebSocketReply | None = None
         frame = None
-        connecting = WS.CONNECTING
         try:
             reply = parse_websocket_reply(message)
             if reply.data is not None:
@@ -190,7 +189,7 @@ class Gateway:
                 continue  # it is about to leave
             if not isinstance(connection, WebSocketConnection):
                 connection.deliver(message)
-            elif connection.state is connecting:
+            elif connection.state is CONNECTING:
                 # Whether it is let in is for its consumer to say, not for who sends to a group.
                 self.drops["group message before accept"] += 1
             elif reply is not None:
