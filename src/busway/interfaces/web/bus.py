@@ -55,7 +55,7 @@ class Bus:
         self,
         layer: ChannelLayer,
         channels: Sequence[str],
-        deliver: Callable[[Delivery], int],
+        deliver: Callable[[deque[Delivery], int], None],
         finished: Callable[[], None],
         joined: Callable[[Sequence[str]], None],
         *,
@@ -65,7 +65,7 @@ class Bus:
         """Prepare to read `channels` of `layer`; nothing happens before `start`.
 
         Args:
-            deliver: called with each delivery; returns how many connections it was for.
+            deliver: called with what has come and the `budget`; takes off what it hands out.
             finished: called when a tick's exchange and deliveries are over.
             joined: called with connections that have got into a group, before `deliver` is
                 called with what was sent to them later.
@@ -371,14 +371,11 @@ class Bus:
 
     def _hand_out(self) -> None:
         """Deliver what has come, until the budget of this tick is used up."""
-        inbox, deliver = self._inbox, self._deliver
-        left = self._budget
         try:
-            while inbox and left > 0:
-                left -= deliver(inbox.popleft())
+            self._deliver(self._inbox, self._budget)
         finally:
             self._finished()
-            if inbox:
+            if self._inbox:
                 self._loop.call_soon(self._hand_out_rest)
 
     def _hand_out_rest(self) -> None:

@@ -103,6 +103,9 @@ class FrameReader:
         except _Broken as broken:
             events.append((FAILED, broken.close))
             self.finished = True
+        except UnicodeDecodeError as error:
+            events.append((FAILED, Close(1007, f"text is not UTF-8 at byte {error.start}")))
+            self.finished = True
         if self.finished:
             self._buffer = self._fragments = None
         elif used == len(source):
@@ -137,7 +140,7 @@ class FrameReader:
             payload = apply_mask(data[start:end], data[start - 4 : start])
             position = end
             if head == _WHOLE_TEXT and self._fragments is None:
-                events.append((TEXT, _decode(payload)))
+                events.append((TEXT, payload.decode()))
             else:
                 self._take(head, payload, events)
                 if self.finished:
@@ -190,15 +193,8 @@ class FrameReader:
             return
         self._fragments = None
         self._room = self._limit
-        whole = _decode(fragments) if self._opcode == TEXT else bytes(fragments)
+        whole = fragments.decode() if self._opcode == TEXT else bytes(fragments)
         events.append((self._opcode, whole))
-
-
-def _decode(payload: bytes | bytearray) -> str:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError as error:
-        raise _Broken(1007, f"text is not UTF-8 at byte {error.start}") from None
 
 
 def _parse_close(payload: bytes) -> Close:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -149,17 +149,21 @@ class Gateway:
 
     # -- deliveries ---------------------------------------------------------------------
 
-    def _deliver(self, delivery: Delivery) -> int:
-        """Hand a delivery to whom it is for; returns how many those are."""
-        if delivery.members:
-            self._fan_out(delivery)
-            return len(delivery.members)
-        connection = self.connections.get(delivery.channel)
-        if connection is None:
-            self.drops["late reply"] += 1
-        else:
-            connection.deliver(delivery.message)
-        return 1
+    def _deliver(self, inbox: deque[Delivery], budget: int) -> None:
+        """Hand deliveries to whom they are for, the oldest first: see `Bus`."""
+        connections = self.connections
+        while inbox and budget > 0:
+            delivery = inbox.popleft()
+            if members := delivery.members:
+                budget -= len(members)
+                self._fan_out(delivery)
+                continue
+            budget -= 1
+            connection = connections.get(delivery.channel)
+            if connection is None:
+                self.drops["late reply"] += 1
+            else:
+                connection.deliver(delivery.message)
 
     def _finish(self) -> None:
         """End a tick: write what its deliveries came to, with a system call a connection."""

@@ -175,7 +175,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         """See `Wire`."""
         frames, self._frames = self._frames, None
         if frames is not None:
-            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            self._transport.write(b"".join(frames))  # one alone is not copied
 
     def _write_now(self, data: bytes) -> None:
         """Write at once, but behind what waits for the end of the tick."""

@@ -101,10 +101,10 @@ class WebSocketConnection(Wire):
 
     def received(self, payload: str | bytes) -> None:
         """Take a whole message from the client."""
-        if self.state is not OPEN:
+        if self.state is OPEN:  # nearly always: spare it the table
+            self._forward(payload)
+        else:
             self.step(WSEvent.MESSAGE, payload)
-            return
-        self._forward(payload)
 
     def hesitate(self) -> None:
         """Read no more in this tick: the bus is to say first whether it has room for so much."""
@@ -265,25 +265,18 @@ class WebSocketConnection(Wire):
         """Keep a message that came before the handshake was answered, and read no further."""
         if self.waiting is None:
             self.waiting = deque()
-        self.order += 1
-        self.waiting.append(self._message(payload))
+        self._forward(payload)
         self.pause_reading()
 
     def _forward(self, payload: str | bytes, _: WS = OPEN) -> None:
-        self.order += 1
-        self.gateway.bus.post(self._message(payload), self)
-
-    def _message(self, payload: str | bytes) -> Send:
-        return Send(
-            "websocket.receive",
-            {
-                "reply_channel": self.channel,
-                "path": self.path,
-                "order": self.order,
-                "text" if payload.__class__ is str else "bytes": payload,
-            },
-            checked=True,
-        )
+        self.order = order = self.order + 1
+        message = {
+            "reply_channel": self.channel,
+            "path": self.path,
+            "order": order,
+            "text" if payload.__class__ is str else "bytes": payload,
+        }
+        self.gateway.bus.post(Send("websocket.receive", message, checked=True), self)
 
     def _write(self, reply: WebSocketReply, _: WS) -> None:
         if reply.data is not None:
