@@ -155,7 +155,7 @@ async def test_who_goes_away_as_its_turn_comes_stops_nobody_else() -> None:
 
 async def test_stopping_says_what_is_lost() -> None:
     layer = MemoryChannelLayer(capacity=1, lane_capacity=1)
-    bus = Bus(layer, ("p.x!",), lambda _: 1, lambda: None, lambda _: None)
+    bus = Bus(layer, ("p.x!",), lambda *_: None, lambda: None, lambda _: None)
     bus.start()
     sender = Sender("a")
     for number in range(5):
