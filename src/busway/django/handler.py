@@ -24,7 +24,7 @@ from busway.app.exceptions import ConsumerEnding, RequestAborted, RequestTimeout
 from busway.app.http import answer, response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
-from busway.django.database import close_own_connections
+from busway.django import database
 from busway.django.requests import AsgiRequest, receive_body
 
 __all__ = ["AsgiHandler", "AsgiRequest", "AsyncAsgiHandler", "ViewConsumer"]
@@ -75,6 +75,7 @@ class AsgiHandler(BaseHandler):
             self._send(message, response)
         finally:
             response.close()
+            database.end()
 
     def process_exception_by_middleware(
         self, exception: Exception, request: HttpRequest
@@ -100,6 +101,7 @@ class AsgiHandler(BaseHandler):
         yield {**head, "content": part, "more_content": False}
 
     def _begin(self, message: Message, body: IO[bytes] | None = None) -> AsgiRequest:
+        database.begin()
         signals.request_started.send(sender=type(self), message=message)
         return self._request(message, body)
 
@@ -263,7 +265,7 @@ def _parts(response: HttpResponseBase, size: int) -> Iterable[bytes]:
 def _close(response: HttpResponseBase) -> None:
     """Close a response, and the connections of a thread that serves no other request."""
     response.close()
-    close_own_connections()
+    database.close_own_connections()
 
 
 def _has_async_receivers(signal: Signal) -> bool:
