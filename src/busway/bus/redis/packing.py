@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from secrets import randbits
-from struct import Struct
 from sys import maxsize
 from typing import Any
 
@@ -23,10 +22,8 @@ from busway.bus.operations import (
 )
 from busway.bus.parcels import check_delay, lane_of, notice
 from busway.bus.plans import Plan, Plans
-from busway.bus.redis.wire import core_of, lane_field, turn_of
+from busway.bus.redis.wire import HEAD, core_of, lane_field, turn_of
 from busway.bus.sealing import Seal
-
-_head = Struct(">BHdI").pack
 
 
 class Run(msgspec.Struct, gc=False):
@@ -46,7 +43,7 @@ class Run(msgspec.Struct, gc=False):
         count = len(self.envelopes)
         self.segment[2] = count
         table = encode(self.table)
-        return _head(0, count, self.expires, len(table)) + table + tie(self.envelopes)
+        return HEAD.pack(0, count, self.expires, len(table)) + table + tie(self.envelopes)
 
 
 class Batch(msgspec.Struct, gc=False):
