@@ -29,16 +29,17 @@ class Consumption:
 
     def __call__(self, channel: str, /, **content: Any) -> list[Operation]:
         """Return what is sent because of a message."""
-        found = {"reply_channel": REPLY, "path": "/", **content}
-        call = self._caller.find(Message(found, channel, self.layer))
-        if isinstance(call, list):
-            return call
+        content = {"reply_channel": REPLY, "path": "/", **content}
+        message = Message(content, channel, self.layer)
+        found = self._caller.find(message)
+        if isinstance(found, list):
+            return found
         run: Any = self._caller.call
-        if call.target.is_async:
+        if found[0].is_async:
             # Its ORM is in this thread then, and sees what the test does.
             run = async_to_sync(self._caller.acall)
         # What the caller leaves in the context is for worker threads only.
-        operations: list[Operation] = copy_context().run(run, call)
+        operations: list[Operation] = copy_context().run(run, found, message)
         return operations
 
 

@@ -87,9 +87,9 @@ class Socket:
         ]
 
     def _consume(self, message: Message) -> list[Operation]:
-        call = self._caller.find(message)
-        if isinstance(call, list):
-            return call
-        if call.target.is_async:
-            return async_to_sync(self._caller.acall)(call)
-        return self._caller.call(call)
+        found = self._caller.find(message)
+        if isinstance(found, list):
+            return found
+        if found[0].is_async:
+            return async_to_sync(self._caller.acall)(found, message)
+        return self._caller.call(found, message)

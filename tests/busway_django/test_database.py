@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.core.signals import request_finished
+from django.db import close_old_connections, connection, connections, transaction
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from pytest_django import DjangoDbBlocker
+from pytest_django.fixtures import Settings
 
 from busway.app.message import Message
 from busway.app.routing import route
 from busway.bus.layer import ChannelLayer
-from busway.django.database import end
+from busway.django.database import end, tending_connections
 from busway_django.harness import Browser, working
 from busway_django.project.models import Note
 
@@ -98,6 +102,39 @@ def test_a_thread_without_connections_is_not_bothered() -> None:
     thread.start()
     thread.join()
     assert seen == []
+
+
+def keep(request: HttpRequest) -> HttpResponse:
+    """Use the database, and answer with what was there before."""
+    del request
+    before = f"{connection.connection is not None} {len(connection.queries)}"
+    return HttpResponse(f"{before} {Note.objects.count()}")
+
+
+urlpatterns = [path("keep", keep)]
+
+
+@pytest.mark.usefixtures("file_database")
+@pytest.mark.parametrize(("age", "before"), [(0, False), (60, True)])
+def test_connections_are_looked_after_around_views(
+    layer: ChannelLayer,
+    browser: Browser,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    age: int,
+    before: bool,
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = []
+    settings.DEBUG = True  # queries are noted
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", age)
+    with tending_connections(), working(layer):
+        assert not request_finished.disconnect(close_old_connections)
+        for was_open in (False, before):
+            browser.send("/keep")
+            assert browser.response().text == f"{was_open} 0 0"
+    assert request_finished.disconnect(close_old_connections)
+    request_finished.connect(close_old_connections)
 
 
 def committing(message: Message) -> None:

@@ -2,27 +2,16 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
 
 from busway.app.commits import Counts
 from busway.app.context import Outbox, outbox
 from busway.app.endings import describe, ending_of, logger, unrouted
+from busway.app.leaves import Found
 from busway.app.message import Message
 from busway.app.routing import Router
-from busway.app.targets import Target
 from busway.bus.errors import UsageError
 from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Operation
-
-
-class Call(msgspec.Struct, gc=False):
-    """A consumer to be called with a message."""
-
-    target: Target
-    message: Message
-    arguments: dict[str, Any]
 
 
 class Caller:
@@ -31,26 +20,30 @@ class Caller:
     def __init__(self, layer: ChannelLayer, router: Router, counts: Counts) -> None:
         """Call the consumers in `router`, for messages of `layer`."""
         self._layer = layer
-        self._find = router.find
+        self._finds = router.finds
         self._counts = counts
 
-    def find(self, message: Message) -> Call | list[Operation]:
+    def find(self, message: Message) -> Found | list[Operation]:
         """Return which consumer to call; without one, what is sent instead."""
+        find = self._finds.get(message.channel_name)
         try:
-            found = self._find(message)
+            found = None if find is None else find(message)
         except Exception as error:  # noqa: BLE001  (a custom route's own)
             return self.ended(error, message, "its route", ())
         if found is not None:
-            return Call(found[0], message, found[1])
+            return found
         self._counts.unrouted += 1
         logger.debug("%s", describe(message, "no route"))
         return unrouted(message)
 
-    def call(self, call: Call) -> list[Operation]:
-        """Call a sync consumer; returns what is sent. Raises nothing but `KeyboardInterrupt`."""
+    def call(self, found: Found, message: Message) -> list[Operation]:
+        """Call a sync consumer that `find` found; returns what is sent.
+
+        Raises nothing but `KeyboardInterrupt`.
+        """
         held = Outbox(self._layer)
         outbox.set(held)
-        target, message, arguments = call.target, call.message, call.arguments
+        target, arguments = found
         try:
             returned = target.consumer(message, **arguments)
             if returned is not None and inspect.iscoroutine(returned):
@@ -67,11 +60,11 @@ class Caller:
         held.open = False
         return held
 
-    async def acall(self, call: Call) -> list[Operation]:
+    async def acall(self, found: Found, message: Message) -> list[Operation]:
         """Do `call` for an async consumer, in a task of its own."""
         held = Outbox(self._layer)
         outbox.set(held)
-        target, message, arguments = call.target, call.message, call.arguments
+        target, arguments = found
         try:
             await target.consumer(message, **arguments)
         except KeyboardInterrupt:

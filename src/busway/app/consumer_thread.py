@@ -10,9 +10,10 @@ from typing import Protocol
 
 from busway.app import forks
 from busway.app.absence import Absence
-from busway.app.calling import Call, Caller
+from busway.app.calling import Caller
 from busway.app.commits import Committer, Result
 from busway.app.context import outbox
+from busway.app.leaves import Found
 from busway.app.message import Message
 from busway.app.pace import Pace
 from busway.app.routing import Router
@@ -29,7 +30,9 @@ class Takeover(Protocol):
 
     concurrency: int
 
-    def submit(self, thread: "ConsumerThread", delivery: Delivery, call: Call) -> None:
+    def submit(
+        self, thread: "ConsumerThread", delivery: Delivery, found: Found, message: Message
+    ) -> None:
         """Run an async consumer; `thread.take_back` gets its result."""
 
 
@@ -208,15 +211,15 @@ class ConsumerThread:
         message = Message(delivery.message, delivery.channel, self._layer)
         self._lock.release()
         try:
-            call = self._caller.find(message)
-            if isinstance(call, list):
-                result = Result(delivery, call, "no consumer")
-            elif call.target.is_async and self._takeover is not None:
+            found = self._caller.find(message)
+            if isinstance(found, list):
+                result = Result(delivery, found, "no consumer")
+            elif found[0].is_async and self._takeover is not None:
                 self._handed_over += 1
-                self._takeover.submit(self, delivery, call)
+                self._takeover.submit(self, delivery, found, message)
                 return
             else:
-                result = Result(delivery, self._caller.call(call), call.target.name)
+                result = Result(delivery, self._caller.call(found, message), found[0].name)
         finally:
             self._lock.acquire()
         self._commits.finished.append(result)

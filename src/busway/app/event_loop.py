@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from busway.app import forks
 from busway.app.absence import Absence
-from busway.app.calling import Call, Caller
+from busway.app.calling import Caller
 from busway.app.commits import Committer, Result
 from busway.app.consumer_thread import ConsumerThread
+from busway.app.leaves import Found
 from busway.app.message import Message
 from busway.app.routing import Router
 from busway.bus.errors import LayerUnavailable
@@ -26,7 +27,8 @@ class _Job(NamedTuple):
 
     thread: ConsumerThread
     delivery: Delivery
-    call: Call
+    found: Found
+    message: Message
 
 
 def _place(delivery: Delivery) -> int:
@@ -120,9 +122,11 @@ class AsyncConsumers:
         """See `busway.app.forks`."""
         self._is_copy = True
 
-    def submit(self, thread: ConsumerThread, delivery: Delivery, call: Call) -> None:
+    def submit(
+        self, thread: ConsumerThread, delivery: Delivery, found: Found, message: Message
+    ) -> None:
         """Run an async consumer; `thread.take_back` gets its result. Safe from any thread."""
-        self._jobs.append(_Job(thread, delivery, call))
+        self._jobs.append(_Job(thread, delivery, found, message))
         if len(self._jobs) == 1:  # those before it were announced
             self._receiver.interrupt()
 
@@ -152,12 +156,13 @@ class AsyncConsumers:
 
     def _begin(self, delivery: Delivery) -> None:
         """Have a message of the own receiver consumed."""
-        call = self._caller.find(Message(delivery.message, delivery.channel, self._layer))
-        if isinstance(call, list):
-            self._commits.finished.append(Result(delivery, call, "no consumer"))
+        message = Message(delivery.message, delivery.channel, self._layer)
+        found = self._caller.find(message)
+        if isinstance(found, list):
+            self._commits.finished.append(Result(delivery, found, "no consumer"))
         else:
             self._running += 1
-            self._start(self._consume(delivery, call))
+            self._start(self._consume(delivery, found, message))
 
     def _take_over(self) -> None:
         """Have the messages consumed that threads have submitted."""
@@ -173,19 +178,19 @@ class AsyncConsumers:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _consume(self, delivery: Delivery, call: Call) -> None:
-        operations = await self._caller.acall(call)
+    async def _consume(self, delivery: Delivery, found: Found, message: Message) -> None:
+        operations = await self._caller.acall(found, message)
         if self._is_copy:
             forks.end_copy()  # at once: even the loop's selector is shared with the parent
         self._running -= 1
-        self._commits.finished.append(Result(delivery, operations, call.target.name))
+        self._commits.finished.append(Result(delivery, operations, found[0].name))
         self._wake()
 
     async def _consume_for(self, job: _Job) -> None:
-        operations = await self._caller.acall(job.call)
+        operations = await self._caller.acall(job.found, job.message)
         if self._is_copy:
             forks.end_copy()
-        result = Result(job.delivery, operations, job.call.target.name)
+        result = Result(job.delivery, operations, job.found[0].name)
         results = self._returns.get(job.thread)
         if results is not None:
             results.append(result)

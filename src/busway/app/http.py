@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from busway.app.context import held_by
 from busway.app.message import Message
 from busway.bus.errors import UsageError
+from busway.bus.operations import Send
 
 Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 """Header names and values. Text is encoded as Latin-1, as HTTP does."""
@@ -46,11 +48,35 @@ def respond(
     message.reply_to().send({**head, "content": body, "more_content": False})
 
 
+def answer(message: Message, reply: dict[str, Any]) -> None:
+    """Send a reply that is known to hold only what may cross the bus, and is nobody else's.
+
+    Unlike what a consumer sends, it is neither checked nor copied.
+    """
+    channel = message.reply_to()
+    outbox = held_by(channel.channel_layer)
+    if outbox is None:
+        channel.send(reply)
+    else:
+        outbox.append(Send(channel.name, reply, checked=True))
+
+
 def response_head(status: int, headers: Headers) -> dict[str, Any]:
     """Return the part of an HTTP reply that stands in its first message."""
     if type(status) is not int or not 200 <= status <= 599:
         raise UsageError(f"the status of a response is {status!r}; expected 200 to 599")
-    return {"status": status, "headers": [[_encode(n), _encode(v)] for n, v in pairs(headers)]}
+    try:
+        encoded = [
+            [
+                name.encode("latin-1") if isinstance(name, str) else bytes(name),
+                value.encode("latin-1") if isinstance(value, str) else bytes(value),
+            ]
+            for name, value in pairs(headers)
+        ]
+    except UnicodeEncodeError as error:
+        part = error.object
+        raise UsageError(f"the header part {part!r} holds what Latin-1 cannot encode") from None
+    return {"status": status, "headers": encoded}
 
 
 def plain_response(status: int, text: str) -> dict[str, Any]:
@@ -63,10 +89,3 @@ def plain_response(status: int, text: str) -> dict[str, Any]:
 def pairs(headers: Headers) -> Iterable[tuple[str | bytes, str | bytes]]:
     """Return headers as pairs."""
     return list(headers.items()) if isinstance(headers, Mapping) else headers
-
-
-def _encode(text: str | bytes) -> bytes:
-    try:
-        return text.encode("latin-1") if isinstance(text, str) else bytes(text)
-    except UnicodeEncodeError:
-        raise UsageError(f"the header part {text!r} holds what Latin-1 cannot encode") from None

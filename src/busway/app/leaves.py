@@ -13,6 +13,9 @@ Wrap = Callable[[Target, str], Target]
 Found = tuple[Target, dict[str, Any]]
 """A consumer, and its keyword arguments for one message."""
 
+Find = Callable[[Message], Found | None]
+"""Returns the consumer of a message and its keyword arguments, which are not to be changed."""
+
 
 @runtime_checkable
 class CustomRoute(Protocol):

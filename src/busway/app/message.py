@@ -3,7 +3,7 @@
 from collections.abc import ItemsView, Iterator, KeysView
 from typing import TYPE_CHECKING, Any, Self
 
-from busway.app.channels import Channel, Content
+from busway.app.channels import Channel, Content, channel_of
 from busway.app.exceptions import NoReplyChannel
 from busway.bus.layer import ChannelLayer
 
@@ -39,7 +39,7 @@ class Message:
     def reply_channel(self) -> Channel | Any:
         """Where answers go: the client. None when the message names no such channel."""
         name = self.content.get("reply_channel")
-        return None if name is None else Channel(name, channel_layer=self.channel_layer)
+        return None if name is None else channel_of(name, self.channel_layer)
 
     def reply_to(self) -> Channel:
         """Return the reply channel, or raise `NoReplyChannel`."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from busway.app.defaults import defaults
-from busway.app.leaves import CustomRoute, Found, Leaf, Leaves, OwnLeaf, Wrap
+from busway.app.leaves import CustomRoute, Find, Found, Leaf, Leaves, OwnLeaf, Wrap
 from busway.app.loading import load
 from busway.app.message import Message
 from busway.app.patterns import Filter
@@ -127,6 +127,8 @@ class Router:
         """
         self._wrap = wrap
         self._leaves: dict[str, Leaves] = {}
+        self.finds: dict[str, Find] = {}
+        """Channel → what does the `find` of its messages."""
         for item in _items(routing):
             self.add_route(item)
 
@@ -134,7 +136,9 @@ class Router:
         """Add a route behind the others. Not while a worker runs."""
         for channel, leaf in _as_item(added).leaves(()):
             found = leaf.wrapped(self._wrap, channel) if self._wrap else leaf
-            self._leaves.setdefault(channel, Leaves()).add(found)
+            leaves = self._leaves.setdefault(channel, Leaves())
+            leaves.add(found)
+            self.finds[channel] = leaves.find
 
     @property
     def channels(self) -> frozenset[str]:
@@ -185,8 +189,8 @@ class Router:
 
     def find(self, message: Message) -> Found | None:
         """Do a `match` that returns the whole `Target`; the arguments are not to be changed."""
-        leaves = self._leaves.get(message.channel_name)
-        return None if leaves is None else leaves.find(message)
+        find = self.finds.get(message.channel_name)
+        return None if find is None else find(message)
 
     def targets(self, channel: str) -> list[Target] | None:
         """Return the consumers that messages of `channel` may go to; None: nobody can say."""

@@ -1,26 +1,35 @@
-"""Database connections: looked after around each consumer, as Django does around requests."""
+"""Database connections: looked after around each consumer and view, as Django does it."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import local
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 
 def begin() -> None:
-    """Let a sync consumer find no connection that is broken or too old."""
-    if _is_used():
-        reset_queries()
-        close_old_connections()
+    """Let a sync consumer, or view, find no connection that is broken or too old."""
+    opened = _thread.opened
+    if opened and not _kept.get():
+        for connection in opened:
+            connection.queries_log.clear()
+            connection.close_if_unusable_or_obsolete()
+        _thread.opened = [each for each in opened if each.connection is not None]
 
 
 def end() -> None:
-    """Close the connections that a sync consumer leaves broken, or that are not to be kept."""
-    if _is_used():
-        close_old_connections()
+    """Close the connections that it leaves broken, or that are not to be kept."""
+    opened = _thread.opened
+    if opened and not _kept.get():
+        for connection in opened:
+            connection.close_if_unusable_or_obsolete()
 
 
 def end_async() -> None:
@@ -39,13 +48,35 @@ def close_own_connections() -> None:
 def keeping_connections() -> Iterator[None]:
     """Leave connections alone meanwhile: they are a test's, and so are the queries it counts."""
     token = _kept.set(True)
+    try:
+        with _without_djangos():
+            yield
+    finally:
+        _kept.reset(token)
+
+
+@contextmanager
+def tending_connections() -> Iterator[None]:
+    """Leave it to `begin` and `end` to look after connections, in a process that runs workers.
+
+    Django's receivers do the same around requests, but each asks for the thread's connection to
+    every database, open or not: a third of the time of a short view.
+    """
+    for connection in connections.all(initialized_only=True):
+        _note(connection)
+    with _without_djangos():
+        yield
+
+
+@contextmanager
+def _without_djangos() -> Iterator[None]:
+    """Take out what Django does around requests."""
     undone = [(signal, receiver) for signal, receiver in _OWN if signal.disconnect(receiver)]
     try:
         yield
     finally:
         for signal, receiver in undone:
             signal.connect(receiver)
-        _kept.reset(token)
 
 
 _OWN = [
@@ -59,9 +90,23 @@ _OWN = [
 _kept = ContextVar("busway_django_connections_kept", default=False)
 
 
-def _is_used() -> bool:
-    """Tell whether this thread has connections to look after; most consumers have none."""
-    return not _kept.get() and bool(connections.all(initialized_only=True))
+class _Thread(local):
+    """What a thread has to look after."""
+
+    def __init__(self) -> None:
+        self.opened: list[BaseDatabaseWrapper] = []
+        """Connections that were opened here, and were open at the last `begin`."""
+
+
+_thread = _Thread()
+
+
+def _note(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    if connection not in _thread.opened:
+        _thread.opened.append(connection)
+
+
+connection_created.connect(_note)
 
 
 class _Closings:

@@ -21,11 +21,11 @@ from django.utils.functional import cached_property
 
 from busway.app.context import current_layer
 from busway.app.exceptions import ConsumerEnding, RequestAborted, RequestTimeout
-from busway.app.http import response_head
+from busway.app.http import answer, response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
-from busway.django.database import close_own_connections
-from busway.django.requests import AsgiRequest, receive_body, script_name
+from busway.django import database
+from busway.django.requests import AsgiRequest, receive_body
 
 __all__ = ["AsgiHandler", "AsgiRequest", "AsyncAsgiHandler", "ViewConsumer"]
 
@@ -75,6 +75,7 @@ class AsgiHandler(BaseHandler):
             self._send(message, response)
         finally:
             response.close()
+            database.end()
 
     def process_exception_by_middleware(
         self, exception: Exception, request: HttpRequest
@@ -100,12 +101,14 @@ class AsgiHandler(BaseHandler):
         yield {**head, "content": part, "more_content": False}
 
     def _begin(self, message: Message, body: IO[bytes] | None = None) -> AsgiRequest:
+        database.begin()
         signals.request_started.send(sender=type(self), message=message)
         return self._request(message, body)
 
     def _request(self, message: Message, body: IO[bytes] | None) -> AsgiRequest:
-        set_script_prefix(f"{script_name(message.content)}/")
-        return self.request_class(message, body)
+        request = self.request_class(message, body)
+        set_script_prefix(f"{request.script_name}/")
+        return request
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""
@@ -115,8 +118,9 @@ class AsgiHandler(BaseHandler):
             raise request.failure
 
     def _send(self, message: Message, response: HttpResponseBase) -> None:
-        if self._is_whole(message, response):
-            message.reply_to().send(whole(response, message["method"]))
+        reply = self._whole(message, response)
+        if reply is not None:
+            answer(message, reply)
             return
         if isinstance(response, StreamingHttpResponse) and response.is_async:
             parts: Iterable[bytes] = _drive(_read_to_the_end(response))
@@ -124,12 +128,21 @@ class AsgiHandler(BaseHandler):
             parts = _parts(response, self._part_size(message))
         stream_response(message, parts, status=response.status_code, headers=_headers(response))
 
-    def _is_whole(self, message: Message, response: HttpResponseBase) -> bool:
-        """Tell whether one message holds the response: it is short, or only its head is sent."""
-        if message["method"] == "HEAD":
-            return True
-        is_streaming = isinstance(response, StreamingHttpResponse)
-        return not is_streaming and len(content_of(response)) <= self._part_size(message)
+    def _whole(self, message: Message, response: HttpResponseBase) -> dict[str, Any] | None:
+        """Return the response as one message, if it is short, or only its head is sent."""
+        content = b"" if response.streaming else content_of(response)
+        is_head = message.content["method"] == "HEAD"
+        if not is_head and (response.streaming or len(content) > self._part_size(message)):
+            return None
+        headers = _headers(response)
+        if not (
+            response.streaming
+            or "content-length" in _stored(response)
+            or response.status_code in _BODILESS
+        ):
+            headers.append(("Content-Length", str(len(content))))
+        head = response_head(response.status_code, headers)
+        return {**head, "content": b"" if is_head else content, "more_content": False}
 
     def _part_size(self, message: Message) -> int:
         """Return how much content one message may have, in bytes: the layer has a limit too."""
@@ -175,8 +188,9 @@ class AsyncAsgiHandler(AsgiHandler):
         return self._begin(message, body)
 
     async def _asend(self, message: Message, response: HttpResponseBase) -> None:
-        if self._is_whole(message, response):
-            await message.reply_to().asend(whole(response, message["method"]))
+        reply = self._whole(message, response)
+        if reply is not None:
+            await message.reply_to().asend(reply)
             return
         chunks: AsyncIterable[bytes] | Iterable[bytes]
         if not isinstance(response, StreamingHttpResponse):
@@ -213,17 +227,6 @@ class ViewConsumer:
         return False
 
 
-def whole(response: HttpResponseBase, method: str = "GET") -> dict[str, Any]:
-    """Return a response to a request of `method` as one message; to HEAD, without the content."""
-    headers = _headers(response)
-    content = b"" if response.streaming else content_of(response)
-    has_length = response.has_header("Content-Length") or response.streaming
-    if not has_length and response.status_code not in _BODILESS:
-        headers.append(("Content-Length", str(len(content))))
-    head = response_head(response.status_code, headers)
-    return {**head, "content": b"" if method == "HEAD" else content, "more_content": False}
-
-
 def content_of(response: HttpResponseBase) -> bytes:
     """Return the content of a response that is in memory."""
     content: bytes = response.content  # type: ignore[attr-defined]  # all but streaming ones
@@ -231,14 +234,22 @@ def content_of(response: HttpResponseBase) -> bytes:
 
 
 def _headers(response: HttpResponseBase) -> Headers:
-    headers: Headers = [
-        (name, value)
-        for name, value in response.headers.items()
+    headers: Headers = list(_stored(response).values())
+    if response.status_code in _BODILESS:
         # CommonMiddleware says 0 here, which HTTP forbids (RFC 9110, section 8.6).
-        if response.status_code not in _BODILESS or name.lower() != "content-length"
-    ]
-    headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
+        headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+    if response.cookies:
+        headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
     return headers
+
+
+def _stored(response: HttpResponseBase) -> dict[str, tuple[str, str]]:
+    """Return name in lower case → name and value of a response's headers.
+
+    Their `items()` are four generators deep.
+    """
+    stored: dict[str, tuple[str, str]] = response.headers._store  # noqa: SLF001
+    return stored
 
 
 def _parts(response: HttpResponseBase, size: int) -> Iterable[bytes]:
@@ -254,7 +265,7 @@ def _parts(response: HttpResponseBase, size: int) -> Iterable[bytes]:
 def _close(response: HttpResponseBase) -> None:
     """Close a response, and the connections of a thread that serves no other request."""
     response.close()
-    close_own_connections()
+    database.close_own_connections()
 
 
 def _has_async_receivers(signal: Signal) -> bool:

@@ -36,13 +36,15 @@ class AsgiRequest(HttpRequest):
         content = message.content
         self.resolver_match = None
         self.message = message
-        self.reply_channel = message.reply_channel
         self.script_name = script_name(content)
         self.path_info = path_info(content["path"], self.script_name)
         self.path = f"{self.script_name}{self.path_info}"
         self.method = content["method"].upper()
         self.META = self._meta(content)
-        self._set_content_type_params(self.META)  # type: ignore[attr-defined]  # missing in stubs
+        if "CONTENT_TYPE" in self.META:
+            self._set_content_type_params(self.META)  # type: ignore[attr-defined]  # no stub
+        else:
+            self.content_type, self.content_params = "", {}
         self._post_parse_error = False
         self._read_started = False
         if body is not None:
@@ -77,10 +79,16 @@ class AsgiRequest(HttpRequest):
             # The names of clients' making are not to stay in memory.
             key = _meta_key(name) if len(name) <= 64 else _meta_key.__wrapped__(name)
             text = value.decode("latin-1")
-            # The same header again: RFC 9110, section 5.3; cookies: RFC 6265, section 5.4.
-            joint = "; " if key == "HTTP_COOKIE" else ","
-            meta[key] = f"{meta[key]}{joint}{text}" if key in meta else text
+            if key in meta:
+                # The same header again: RFC 9110, section 5.3; cookies: RFC 6265, section 5.4.
+                text = f"{meta[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{text}"
+            meta[key] = text
         return meta
+
+    @cached_property
+    def reply_channel(self) -> Any:
+        """The channel that the response goes to, if the message names one."""
+        return self.message.reply_channel
 
     def _get_scheme(self) -> str:
         return cast("str", self.message.content.get("scheme") or "http")

@@ -4,12 +4,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from busway.bus.errors import BuswayError
+import pytest
+
+from busway.bus.codec import Kind
+from busway.bus.errors import BuswayError, LayerUnavailable
 from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
-from busway.bus.operations import Delivery, Send
+from busway.bus.operations import Delivery, Outcome, Send
 from busway.interfaces.web.bus import Bus
+from busway.interfaces.web.gateway import Gateway
 
 
 class Sender:
@@ -38,9 +43,10 @@ class Sender:
 async def running(
     layer: ChannelLayer, got: list[Delivery], *, limit: int = 500, budget: int = 20_000
 ) -> AsyncIterator[Bus]:
-    def deliver(delivery: Delivery) -> int:
-        got.append(delivery)
-        return 1
+    def deliver(inbox: deque[Delivery], budget: int) -> None:
+        while inbox and budget:
+            budget -= 1
+            got.append(inbox.popleft())
 
     bus = Bus(layer, ("p.x!",), deliver, lambda: None, lambda _: None, limit=limit, budget=budget)
     bus.start()
@@ -152,9 +158,46 @@ async def test_who_goes_away_as_its_turn_comes_stops_nobody_else() -> None:
         assert all(len(found[leaver.name]) < 10 for leaver in leavers)
 
 
+async def test_what_is_sent_while_the_bus_is_out_of_reach_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("busway.interfaces.web.bus._LOOK_INTERVAL", 0.01)
+    layer = MemoryChannelLayer()
+    async with running(layer, []) as bus:
+        exchange = bus._receiver.exchange
+
+        def fail(*_: Any, **__: Any) -> Outcome:
+            raise LayerUnavailable("no bus")
+
+        monkeypatch.setattr(bus._receiver, "exchange", fail)
+        sender = Sender("a")
+        for number in range(3):
+            bus.post(sender.message(number), sender)
+        await bus.flushed()
+        assert len(sender.waiting or ()) == 3
+        monkeypatch.setattr(bus._receiver, "exchange", exchange)
+        assert await drain(layer, 3) == [("a", number) for number in range(3)]
+    assert "no bus" in caplog.text
+    assert "available again" in caplog.text
+
+
+def test_a_gateway_hands_out_as_much_as_the_budget_allows() -> None:
+    gateway = Gateway(MemoryChannelLayer())
+    inbox = deque(_delivery(members) for members in ((), ("x!1", "x!2", "x!3"), (), ()))
+    gateway._deliver(inbox, 3)
+    assert len(inbox) == 2
+    gateway._deliver(inbox, 1)
+    assert len(inbox) == 1
+
+
+def _delivery(members: tuple[str, ...]) -> Delivery:
+    message = {"text": "hello"}
+    return Delivery(0.0, Kind.MESSAGE, 1, "x!1", 0.0, message, members=members)
+
+
 async def test_stopping_says_what_is_lost() -> None:
     layer = MemoryChannelLayer(capacity=1, lane_capacity=1)
-    bus = Bus(layer, ("p.x!",), lambda _: 1, lambda: None, lambda _: None)
+    bus = Bus(layer, ("p.x!",), lambda *_: None, lambda: None, lambda _: None)
     bus.start()
     sender = Sender("a")
     for number in range(5):

@@ -252,10 +252,11 @@ class Books:
         place = request.place
         for bundle in bundles:
             malformed: Sequence[Delivery] = ()
+            envelopes = wire.envelopes_of(bundle)
             try:
-                found = decode_bundle(bundle)
+                found = decode_bundle(envelopes)
             except DecodeError as error:
-                found, malformed = wire.decode_apart(bundle)
+                found, malformed = wire.decode_apart(envelopes)
                 logger.warning("a message is dropped, and counted: it is malformed: %s", error)
             source = found[0].channel
             if "!" in source:

@@ -67,10 +67,7 @@ class Channel:
 
     def reply(self) -> Any:
         """Return the next reply; False: it has not come yet."""
-        found = self._reader.gets()
-        while found is False:
-            if self._has_ended:
-                raise LinkBroken("the server closed the connection")
+        while (found := self.parsed()) is False:
             try:
                 data = self.socket.recv(_CHUNK)
             except BLOCKED:
@@ -78,11 +75,23 @@ class Channel:
             if not data:
                 raise LinkBroken("the server closed the connection")
             self._reader.feed(data)
-            found = self._reader.gets()
         return found
+
+    def parsed(self) -> Any:
+        """Return the next reply of what was read before, without a look at the socket, or False."""
+        found = self._reader.gets()
+        if found is False and self._has_ended:
+            raise LinkBroken("the server closed the connection")
+        return found
+
+    def _has_decrypted(self) -> bool:
+        """Say whether TLS has data already, which the socket then shows to nobody."""
+        return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
 
     def wait(self, timeout: float) -> None:
         """Block until something has come."""
+        if self._has_decrypted():
+            return
         start = time.monotonic()
         if self._sleepy:
             self._sleepy -= 1
@@ -107,6 +116,8 @@ class Channel:
 
     async def async_wait(self, timeout: float) -> None:
         """Do a `wait` on the running event loop, which watches the socket from then on."""
+        if self._has_decrypted():
+            return
         loop = asyncio.get_running_loop()
         if self._watch is None or self._watch.loop is not loop:
             self._end_watch()
@@ -230,8 +241,11 @@ class Link:
         channel = self._open()
         channel.claim()
         try:
-            while (found := channel.reply()) is False:
+            # It can hardly have come yet: to look in vain costs more than to wait.
+            found = channel.parsed()
+            while found is False:
                 channel.wait(self.timeout)
+                found = channel.reply()
         except OSError as error:
             self._fail(error)
         except LinkBroken:
@@ -244,8 +258,10 @@ class Link:
         channel = self._open()
         channel.claim()
         try:
-            while (found := channel.reply()) is False:
+            found = channel.parsed()
+            while found is False:
                 await channel.async_wait(self.timeout)
+                found = channel.reply()
         except OSError as error:
             self._fail(error)
         except LinkBroken:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from secrets import randbits
-from struct import Struct
 from sys import maxsize
 from typing import Any
 
@@ -21,12 +20,10 @@ from busway.bus.operations import (
     Operation,
     Send,
 )
-from busway.bus.parcels import check_delay, lane_of, notice
+from busway.bus.parcels import lane_of, message_parcel, notice
 from busway.bus.plans import Plan, Plans
-from busway.bus.redis.wire import core_of, lane_field, turn_of
+from busway.bus.redis.wire import HEAD, core_of, lane_field, turn_of
 from busway.bus.sealing import Seal
-
-_head = Struct(">BHdI").pack
 
 
 class Run(msgspec.Struct, gc=False):
@@ -46,7 +43,7 @@ class Run(msgspec.Struct, gc=False):
         count = len(self.envelopes)
         self.segment[2] = count
         table = encode(self.table)
-        return _head(0, count, self.expires, len(table)) + table + tie(self.envelopes)
+        return HEAD.pack(0, count, self.expires, len(table)) + table + tie(self.envelopes)
 
 
 class Batch(msgspec.Struct, gc=False):
@@ -154,6 +151,11 @@ class Packer:
         """
         try:
             return self._pack(operations, times, shard_of)
+        except TypeError:
+            for operation in operations:
+                if isinstance(operation, Send):  # a name that could not even be looked up
+                    names.check_channel(operation.channel)
+            raise
         except UnicodeEncodeError:
             for operation in operations:
                 if isinstance(operation, Send):  # the key of a lane
@@ -168,34 +170,24 @@ class Packer:
     ) -> list[Batch | None]:
         shards = len(times)
         batches: list[Batch | None] = [None] * shards
-        plans, new_id, kind = self._plans, self._new_id, Kind.MESSAGE
+        plans, new_id, kind, limit = self._plans, self._new_id, Kind.MESSAGE, self._limit
         for index, operation in enumerate(operations):
-            if not isinstance(operation, Send):
+            if not isinstance(operation, Send) or operation.delay:
                 self._pack_other(batches, index, operation, times, shard_of)
                 continue
             channel = operation.channel
             message: Any = operation.message
-            try:
-                plan = plans[channel]
-            except TypeError:  # not even something that could be a key
-                names.check_channel(channel)
-                raise
+            plan = plans[channel]
             if not operation.checked:
                 check_message(message)
-            delay = operation.delay
-            check_delay(delay)
             lane = "" if plan.ordering is None else lane_of(plan, message)
             shard = shard_of(plan.address, lane) if shards > 1 else 0
             now = times[shard]
-            expires = now + delay + plan.expiry
-            envelope = Envelope(expires, kind, new_id(), channel, now, message, lane)
-            data = self._close(envelope)
-            batch = _batch(batches, shard)
-            if delay:
-                rule, turn = batch.rule(plan), turn_of(envelope.id, lane)
-                batch.add([4, rule, turn, now + delay, f"{envelope.id:016x}"], index, data)
-            else:
-                batch.send(plan, envelope, data, index)
+            envelope = Envelope(now + plan.expiry, kind, new_id(), channel, now, message, lane)
+            data = encode(envelope) if self._seal is None else b""
+            if not data or len(data) > limit:
+                data = self._close(envelope)
+            _batch(batches, shard).send(plan, envelope, data, index)
         return batches
 
     def _close(self, envelope: Envelope) -> bytes:
@@ -232,6 +224,8 @@ class Packer:
         shard_of: Callable[[str, str], int],
     ) -> None:
         match operation:
+            case Send():
+                self._pack_delayed(batches, index, operation, times, shard_of)
             case GroupSend(group):
                 names.check_group(group)
                 self._pack_group_send(batches, index, operation, times)
@@ -262,6 +256,26 @@ class Packer:
                 batch.add([5, channel], index, *self._notice(plan, Kind.LEFT, "", channel, now))
             case _:
                 pass  # what is given back is put back all at once, to keep its order
+
+    def _pack_delayed(
+        self,
+        batches: list[Batch | None],
+        index: int,
+        send: Send,
+        times: Sequence[float],
+        shard_of: Callable[[str, str], int],
+    ) -> None:
+        channel, message = send.channel, send.message
+        names.check_channel(channel)
+        if not send.checked:
+            check_message(message)
+        plan = self._plans[channel]
+        shard = shard_of(plan.address, "" if plan.ordering is None else lane_of(plan, message))
+        parcel = message_parcel(plan, channel, message, self._new_id(), times[shard], send.delay)
+        envelope, batch = parcel.envelope, _batch(batches, shard)
+        turn = turn_of(envelope.id, envelope.lane)
+        segment = [4, batch.rule(plan), turn, parcel.due, f"{envelope.id:016x}"]
+        batch.add(segment, index, self._close(envelope))
 
     def _pack_group_send(
         self,

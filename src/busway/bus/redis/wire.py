@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from hashlib import sha1
 from itertools import chain
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -13,6 +14,9 @@ from busway.bus.errors import ChannelFull
 from busway.bus.operations import Delivery, Operation, Refusal
 from busway.bus.plans import Plans
 from busway.bus.statistics import GroupSize, Statistics, total
+
+HEAD = Struct(">BHdI")
+"""Of a bundle: whether it is a notice, count, when the first expires, length of the table."""
 
 LONGEST_LANE = 200
 """Bytes; lanes with a longer name are known by its hash."""
@@ -115,7 +119,12 @@ def refusals(
     return refused
 
 
-def decode_apart(bundle: bytes) -> tuple[list[Delivery], list[Delivery]]:
+def envelopes_of(bundle: bytes) -> bytes:
+    """Return the msgpack array of the envelopes of a bundle."""
+    return bundle[HEAD.size + HEAD.unpack_from(bundle)[3] :]
+
+
+def decode_apart(envelopes: bytes) -> tuple[list[Delivery], list[Delivery]]:
     """Return the messages of a bundle that cannot be decoded as a whole, and those that are none.
 
     The latter, which are among the former, are empty. Raises `msgspec.DecodeError` when not even
@@ -123,7 +132,7 @@ def decode_apart(bundle: bytes) -> tuple[list[Delivery], list[Delivery]]:
     """
     found: list[Delivery] = []
     malformed: list[Delivery] = []
-    for data in untie(bundle):
+    for data in untie(envelopes):
         try:
             found.append(_decode_delivery(data))
         except msgspec.ValidationError:

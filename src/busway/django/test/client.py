@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from asgiref.sync import async_to_sync
 
-from busway.app.calling import Call, Caller
+from busway.app.calling import Caller
 from busway.app.channels import Group
 from busway.app.commits import Counts
 from busway.app.endings import ending_of
 from busway.app.exceptions import RequestTimeout
+from busway.app.leaves import Found
 from busway.app.message import Message
 from busway.app.routing import Router
 from busway.bus.errors import UsageError
@@ -41,8 +42,9 @@ class _Taken(NamedTuple):
     """A message that was taken to be consumed."""
 
     delivery: Delivery
+    message: Message
     caller: _Caller
-    call: Call
+    found: Found
     returned: list[Any]
     """Where the call puts what the consumer returns."""
 
@@ -170,18 +172,19 @@ class Client:
         layer, router = self.channel_layer, self._router(channel)
         message = Message(delivery.message, channel, layer)
         caller = _Caller(layer, router, Counts())
-        call = caller.find(message)
-        if isinstance(call, list):
-            _commit(receiver, delivery, call)
+        found = caller.find(message)
+        if isinstance(found, list):
+            _commit(receiver, delivery, found)
             _fail(fail_on_none, f"there is no consumer for {message!r}; is its path routed?")
             return None
         returned: list[Any] = []
-        return _Taken(delivery, caller, _noting(call, returned), returned)
+        return _Taken(delivery, message, caller, _noting(found, returned), returned)
 
 
-def _noting(call: Call, returned: list[Any]) -> Call:
-    """Return `call` with a consumer that puts what it returns into `returned`."""
-    consumer = call.target.consumer
+def _noting(found: Found, returned: list[Any]) -> Found:
+    """Return `found` with a consumer that puts what it returns into `returned`."""
+    target, arguments = found
+    consumer = target.consumer
 
     def consume(message: Message, **kwargs: Any) -> Any:
         returned.append(consumer(message, **kwargs))
@@ -190,29 +193,28 @@ def _noting(call: Call, returned: list[Any]) -> Call:
     async def aconsume(message: Message, **kwargs: Any) -> None:
         returned.append(await consumer(message, **kwargs))
 
-    target = call.target
     noted = target._replace(consumer=aconsume if target.is_async else consume)
-    return Call(noted, call.message, call.arguments)
+    return noted, arguments
 
 
 def _call(taken: _Taken) -> list[Operation]:
     with keeping_connections():
-        if not taken.call.target.is_async:
-            return taken.caller.call(taken.call)
+        if not taken.found[0].is_async:
+            return taken.caller.call(taken.found, taken.message)
         if _has_loop():
             raise UsageError(
-                f"{taken.call.target.name} is async and so is the test: "
+                f"{taken.found[0].name} is async and so is the test: "
                 "await aconsume() or asend_and_consume() instead"
             )
         # Unlike asyncio.run it lets the consumer use the test's database connection.
-        return async_to_sync(taken.caller.acall)(taken.call)
+        return async_to_sync(taken.caller.acall)(taken.found, taken.message)
 
 
 async def _acall(taken: _Taken) -> list[Operation]:
     with keeping_connections():
-        if taken.call.target.is_async:
-            return await taken.caller.acall(taken.call)
-        return taken.caller.call(taken.call)
+        if taken.found[0].is_async:
+            return await taken.caller.acall(taken.found, taken.message)
+        return taken.caller.call(taken.found, taken.message)
 
 
 def _commit(receiver: Receiver, delivery: Delivery, operations: Sequence[Operation]) -> None:

@@ -5,7 +5,8 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from busway.bus.errors import BusError, BuswayError, ChannelFull, LayerUnavailable, UsageError
 from busway.bus.layer import ChannelLayer
@@ -28,7 +29,11 @@ _Refused = list[tuple[int, BuswayError]]
 """Places of operations that were not done, and why."""
 
 
-class _Batch(NamedTuple):
+_Steps = Generator[Send | Leave, Outcome, _Refused]
+"""Yields operations, to be done with an exchange each; returns those that were not done."""
+
+
+class _Batch(msgspec.Struct, frozen=True):
     """What one exchange is to do."""
 
     operations: list[Send | Leave]
@@ -37,11 +42,6 @@ class _Batch(NamedTuple):
     retried: Sequence[Source]
     """Sources of which some waiting sends are tried again."""
     limit: int
-
-
-_Result = tuple[_Refused, Sequence[Delivery]]
-_Steps = Generator[tuple[Sequence[Send | Leave], int], Outcome, _Result]
-"""Yields operations and limits of exchanges to make."""
 
 
 class Bus:
@@ -55,7 +55,7 @@ class Bus:
         self,
         layer: ChannelLayer,
         channels: Sequence[str],
-        deliver: Callable[[Delivery], int],
+        deliver: Callable[[deque[Delivery], int], None],
         finished: Callable[[], None],
         joined: Callable[[Sequence[str]], None],
         *,
@@ -65,7 +65,7 @@ class Bus:
         """Prepare to read `channels` of `layer`; nothing happens before `start`.
 
         Args:
-            deliver: called with each delivery; returns how many connections it was for.
+            deliver: called with what has come and the `budget`; takes off what it hands out.
             finished: called when a tick's exchange and deliveries are over.
             joined: called with connections that have got into a group, before `deliver` is
                 called with what was sent to them later.
@@ -201,20 +201,29 @@ class Bus:
         if self._stopped:
             return
         batch = self._collect()
-        steps = self._exchange(batch.operations, batch.sources, batch.limit)
         if self._receiver.blocks:
-            self._under_way = self._loop.create_task(self._flush_apart(batch, steps))
+            self._under_way = self._loop.create_task(self._flush_apart(batch))
             return
         self._scheduled = False
-        self._settle(batch, *self._drive(steps))
-
-    async def _flush_apart(self, batch: _Batch, steps: _Steps) -> None:
         try:
-            result = await self._adrive(steps)
+            outcome = self._exchange(batch.operations, batch.limit)
+        except (UsageError, LayerUnavailable) as error:
+            self._settle(batch, self._drive(self._mend(error, batch)), ())
+        else:
+            self._settle(batch, self._note(outcome, batch.limit), outcome.deliveries)
+
+    async def _flush_apart(self, batch: _Batch) -> None:
+        deliveries: Sequence[Delivery] = ()
+        try:
+            outcome = await self._aexchange(batch.operations, batch.limit)
+        except (UsageError, LayerUnavailable) as error:
+            refused = await self._adrive(self._mend(error, batch))
+        else:
+            refused, deliveries = self._note(outcome, batch.limit), outcome.deliveries
         finally:
             self._under_way = None
             self._scheduled = False
-        self._settle(batch, *result)
+        self._settle(batch, refused, deliveries)
         if (self._operations or self._flushes or self._is_wanted) and not self._scheduled:
             self._schedule()
 
@@ -229,76 +238,42 @@ class Bus:
         return _Batch(operations, sources, flushes, retried, limit)
 
     def _settle(self, batch: _Batch, refused: _Refused, deliveries: Sequence[Delivery]) -> None:
-        operations, sources, flushes, retried, limit = batch
-        if operations:
+        stalled = self._stalled
+        if batch.operations:
             self._expect_answers()
         if refused:
-            self._put_back(refused, operations, sources)
-        self._stalled.release(retried)
-        for future in flushes:
+            self._put_back(refused, batch.operations, batch.sources)
+        if batch.retried:
+            stalled.release(batch.retried)
+        for future in batch.flushes:
             if not future.done():
                 future.set_result(None)
-        if self._stalled.round and not self._scheduled:
+        if stalled.round and not self._scheduled:
             self._schedule()
         if deliveries:
             self._inbox.extend(deliveries)
-            if len(deliveries) == limit and not self._scheduled:
+            if len(deliveries) == batch.limit and not self._scheduled:
                 self._schedule()
-        if limit:
+        if batch.limit:
             self._hand_out()
         else:
             self._finished()
 
-    def _drive(self, steps: _Steps) -> _Result:
-        """Make the exchanges of `steps`."""
-        try:
-            operations, limit = next(steps)
-            while True:
-                channels = self._channels if limit else ()
-                try:
-                    outcome = self._receiver.exchange(
-                        operations, (), channels, limit, wake_below=self._limit, hold=False
-                    )
-                except (UsageError, LayerUnavailable) as error:
-                    operations, limit = steps.throw(error)
-                else:
-                    operations, limit = steps.send(outcome)
-        except StopIteration as end:
-            result: _Result = end.value
-            return result
+    def _exchange(self, operations: Sequence[Send | Leave], limit: int) -> Outcome:
+        channels = self._channels if limit else ()
+        return self._receiver.exchange(
+            operations, (), channels, limit, wake_below=self._limit, hold=False
+        )
 
-    async def _adrive(self, steps: _Steps) -> _Result:
-        """Make the exchanges of `steps`, and let the loop run meanwhile."""
-        try:
-            operations, limit = next(steps)
-            while True:
-                channels = self._channels if limit else ()
-                try:
-                    outcome = await self._receiver.aexchange(
-                        operations, (), channels, limit, wake_below=self._limit, hold=False
-                    )
-                except (UsageError, LayerUnavailable) as error:
-                    operations, limit = steps.throw(error)
-                else:
-                    operations, limit = steps.send(outcome)
-        except StopIteration as end:
-            result: _Result = end.value
-            return result
+    async def _aexchange(self, operations: Sequence[Send | Leave], limit: int) -> Outcome:
+        """Do an `_exchange`, and let the loop run meanwhile."""
+        channels = self._channels if limit else ()
+        return await self._receiver.aexchange(
+            operations, (), channels, limit, wake_below=self._limit, hold=False
+        )
 
-    def _exchange(
-        self, operations: Sequence[Send | Leave], sources: Sequence[Source | None], limit: int
-    ) -> _Steps:
-        try:
-            outcome = yield operations, limit
-        except UsageError as error:
-            if len(operations) == 1:
-                return [(0, error)], ()
-            return (yield from self._one_by_one(operations, sources)), ()
-        except LayerUnavailable as error:
-            if not self._unavailable:
-                logger.error("%s; trying again every %g s", error, _LOOK_INTERVAL)  # noqa: TRY400
-            self._unavailable = self._looks = True
-            return [(index, error) for index in range(len(operations))], ()
+    def _note(self, outcome: Outcome, limit: int) -> _Refused:
+        """Take note of what an exchange found; returns what it refused."""
         if self._unavailable:
             self._unavailable = False
             logger.warning("the bus is available again")
@@ -307,20 +282,65 @@ class Bus:
         if limit:
             # Who was woken since may have been so for what came after.
             self._looks = len(outcome.deliveries) == limit or self._was_rung
-        return [(refusal.index, refusal.error) for refusal in outcome.refused], outcome.deliveries
+        return [(refusal.index, refusal.error) for refusal in outcome.refused]
 
-    def _one_by_one(
-        self, operations: Sequence[Send | Leave], sources: Sequence[Source | None]
-    ) -> Generator[tuple[Sequence[Send | Leave], int], Outcome, _Refused]:
+    # -- exchanges that fail ------------------------------------------------------------
+
+    def _drive(self, steps: _Steps) -> _Refused:
+        """Make the exchanges of `steps`."""
+        try:
+            operation = next(steps)
+            while True:
+                try:
+                    outcome = self._exchange((operation,), 0)
+                except (UsageError, LayerUnavailable) as error:
+                    operation = steps.throw(error)
+                else:
+                    operation = steps.send(outcome)
+        except StopIteration as end:
+            refused: _Refused = end.value
+            return refused
+
+    async def _adrive(self, steps: _Steps) -> _Refused:
+        """Make the exchanges of `steps`, and let the loop run meanwhile."""
+        try:
+            operation = next(steps)
+            while True:
+                try:
+                    outcome = await self._aexchange((operation,), 0)
+                except (UsageError, LayerUnavailable) as error:
+                    operation = steps.throw(error)
+                else:
+                    operation = steps.send(outcome)
+        except StopIteration as end:
+            refused: _Refused = end.value
+            return refused
+
+    def _mend(self, error: UsageError | LayerUnavailable, batch: _Batch) -> _Steps:
+        """Do what can be done of a batch whose exchange failed."""
+        if isinstance(error, UsageError) and len(batch.operations) > 1:
+            return (yield from self._one_by_one(batch))
+        self._note_failure(error)
+        return [(index, error) for index in range(len(batch.operations))]
+
+    def _note_failure(self, error: UsageError | LayerUnavailable) -> None:
+        if isinstance(error, LayerUnavailable):
+            if not self._unavailable:
+                logger.error("%s; trying again every %g s", error, _LOOK_INTERVAL)
+            self._unavailable = self._looks = True
+
+    def _one_by_one(self, batch: _Batch) -> _Steps:
         """Do all operations but those that cannot be done: one bad message is nobody else's."""
         refused: _Refused = []
         full: dict[Source, BusError] = {}
-        for index, (operation, source) in enumerate(zip(operations, sources, strict=True)):
+        for index, (operation, source) in enumerate(
+            zip(batch.operations, batch.sources, strict=True)
+        ):
             if source in full:
                 refused.append((index, full[source]))
                 continue
-            result, _ = yield from self._exchange((operation,), (source,), 0)
-            for _, error in result:
+            error = yield from self._attempt(operation)
+            if error is not None:
                 refused.append((index, error))
                 if source is not None and isinstance(error, BusError):
                     full[source] = error
@@ -328,6 +348,17 @@ class Bus:
         if not self._scheduled:
             self._schedule()
         return refused
+
+    def _attempt(
+        self, operation: Send | Leave
+    ) -> Generator[Send | Leave, Outcome, BuswayError | None]:
+        """Do one operation; returns why it could not be done."""
+        try:
+            outcome = yield operation
+        except (UsageError, LayerUnavailable) as error:
+            self._note_failure(error)
+            return error
+        return next((error for _, error in self._note(outcome, 0)), None)
 
     # -- what was refused ---------------------------------------------------------------
 
@@ -371,14 +402,11 @@ class Bus:
 
     def _hand_out(self) -> None:
         """Deliver what has come, until the budget of this tick is used up."""
-        inbox, deliver = self._inbox, self._deliver
-        left = self._budget
         try:
-            while inbox and left > 0:
-                left -= deliver(inbox.popleft())
+            self._deliver(self._inbox, self._budget)
         finally:
             self._finished()
-            if inbox:
+            if self._inbox:
                 self._loop.call_soon(self._hand_out_rest)
 
     def _hand_out_rest(self) -> None:

@@ -4,7 +4,6 @@ RFC 6455, section 5, on the masking and close-frame parts of `websockets`. No I/
 """
 
 import struct
-from enum import IntEnum
 from typing import Any
 
 from websockets.exceptions import ProtocolError
@@ -18,36 +17,28 @@ except ImportError:  # pragma: no cover  (no compiled extension on this platform
 _FIN = 0x80
 _MASKED = 0x80
 _LONGEST_CONTROL = 125
+_WHOLE_TEXT = 0x81
 
 
-class Opcode(IntEnum):
-    """Kinds of frame, and `FAILED`: the client broke the protocol, nothing follows."""
-
-    FAILED = -1
-    CONTINUATION = 0
-    TEXT = 1
-    BINARY = 2
-    CLOSE = 8
-    PING = 9
-    PONG = 10
-
-
-CONTINUATION, TEXT, BINARY = Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY
-CLOSE, PING, PONG = Opcode.CLOSE, Opcode.PING, Opcode.PONG
-FAILED = Opcode.FAILED
+# Kinds of frame. Plain numbers: members of an Enum take longer to compare.
+CONTINUATION, TEXT, BINARY = 0, 1, 2
+CLOSE, PING, PONG = 8, 9, 10
+FAILED = -1
+"""Not a frame: the client broke the protocol, nothing follows."""
 
 Event = tuple[int, Any]
 """A whole message or control frame: its opcode and payload. That is of `TEXT` a str, of `BINARY`,
 `PING` and `PONG` bytes, of `CLOSE` and `FAILED` a `Close`."""
 
 _SHORT_TEXT = [bytes((_FIN | TEXT, size)) for size in range(126)]
+"""Heads of short texts, by their size."""
 
 
 def encode(opcode: int, payload: bytes) -> bytes:
     """Return an unfragmented frame from server to client."""
     size = len(payload)
     if size < 126:
-        return (_SHORT_TEXT[size] if opcode == 1 else bytes((_FIN | opcode, size))) + payload
+        return bytes((_FIN | opcode, size)) + payload
     if size < 65536:
         return struct.pack("!BBH", _FIN | opcode, 126, size) + payload
     return struct.pack("!BBQ", _FIN | opcode, 127, size) + payload
@@ -55,9 +46,11 @@ def encode(opcode: int, payload: bytes) -> bytes:
 
 def encode_data(payload: str | bytes) -> bytes:
     """Return the frame of one data message: text or binary."""
-    if isinstance(payload, str):
-        return encode(TEXT, payload.encode())
-    return encode(BINARY, payload)
+    if isinstance(payload, bytes):
+        return encode(BINARY, payload)
+    text = payload.encode()
+    size = len(text)
+    return _SHORT_TEXT[size] + text if size < 126 else encode(TEXT, text)
 
 
 def encode_close(code: int, reason: str) -> bytes:
@@ -83,31 +76,35 @@ class FrameReader:
     After a `CLOSE` or `FAILED` event everything else is discarded.
     """
 
-    __slots__ = ("_buffer", "_fragments", "_limit", "_opcode", "_size", "finished")
+    __slots__ = ("_buffer", "_fragments", "_limit", "_opcode", "_room", "finished")
 
     def __init__(self, limit: int) -> None:
         """Read messages of up to `limit` bytes; a longer one fails with 1009."""
         self._limit = limit
+        self._room = limit
+        """What of it the fragments so far have left."""
         self._buffer: bytearray | None = None
         self._fragments: bytearray | None = None
         self._opcode = 0
-        self._size = 0
         self.finished = False
 
     def feed(self, data: bytes) -> list[Event]:
         """Return what `data`, and bytes left from earlier calls, completes. Never raises."""
+        events: list[Event] = []
         if self.finished:
-            return []
+            return events
         held = self._buffer
         source: bytes | bytearray = data
         if held is not None:
             held += data
             source = held
-        events: list[Event] = []
         try:
             used = self._parse(source, events)
         except _Broken as broken:
             events.append((FAILED, broken.close))
+            self.finished = True
+        except UnicodeDecodeError as error:
+            events.append((FAILED, Close(1007, f"text is not UTF-8 at byte {error.start}")))
             self.finished = True
         if self.finished:
             self._buffer = self._fragments = None
@@ -126,8 +123,6 @@ class FrameReader:
         while available - position >= 2:
             head = data[position]
             length = data[position + 1] - _MASKED
-            if length < 0:
-                raise _Broken(1002, "a client must mask its frames")
             start = position + 6
             if length >= 126:
                 width = 2 if length == 126 else 8
@@ -135,15 +130,17 @@ class FrameReader:
                 if available < start - 4:
                     break
                 length = int.from_bytes(data[position + 2 : start - 4], "big")
-            if head & 0x70 or head & 0x08 or length + self._size > self._limit:
+            elif length < 0:
+                raise _Broken(1002, "a client must mask its frames")
+            if head & 0x78 or length > self._room:
                 self._check(head, length)
             end = start + length
             if available < end:
                 break
             payload = apply_mask(data[start:end], data[start - 4 : start])
             position = end
-            if head == 0x81 and self._fragments is None:
-                events.append((TEXT, _decode(payload)))
+            if head == _WHOLE_TEXT and self._fragments is None:
+                events.append((TEXT, payload.decode()))
             else:
                 self._take(head, payload, events)
                 if self.finished:
@@ -162,7 +159,7 @@ class FrameReader:
                 raise _Broken(1002, "a control frame must not be fragmented")
             if length > _LONGEST_CONTROL:
                 raise _Broken(1002, "a control frame has at most 125 bytes")
-        elif length + self._size > self._limit:
+        elif length > self._room:
             raise _Broken(1009, f"messages have at most {self._limit} bytes")
 
     def _take(self, head: int, payload: bytes, events: list[Event]) -> None:
@@ -192,19 +189,12 @@ class FrameReader:
             fragments = self._fragments = bytearray()
         fragments += payload
         if not final:
-            self._size += len(payload)
+            self._room -= len(payload)
             return
         self._fragments = None
-        self._size = 0
-        whole = _decode(fragments) if self._opcode == TEXT else bytes(fragments)
+        self._room = self._limit
+        whole = fragments.decode() if self._opcode == TEXT else bytes(fragments)
         events.append((self._opcode, whole))
-
-
-def _decode(payload: bytes | bytearray) -> str:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError as error:
-        raise _Broken(1007, f"text is not UTF-8 at byte {error.start}") from None
 
 
 def _parse_close(payload: bytes) -> Close:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from busway.interfaces.web.bus import Bus
 from busway.interfaces.web.frames import encode_data
 from busway.interfaces.web.options import WebOptions
 from busway.interfaces.web.replies import ReplyError, WebSocketReply, parse_websocket_reply
-from busway.interfaces.web.states import WS
+from busway.interfaces.web.states import CONNECTING
 from busway.interfaces.web.timers import Wheel
 from busway.interfaces.web.websocket import WebSocketConnection
 
@@ -149,17 +149,21 @@ class Gateway:
 
     # -- deliveries ---------------------------------------------------------------------
 
-    def _deliver(self, delivery: Delivery) -> int:
-        """Hand a delivery to whom it is for; returns how many those are."""
-        if delivery.members:
-            self._fan_out(delivery)
-            return len(delivery.members)
-        connection = self.connections.get(delivery.channel)
-        if connection is None:
-            self.drops["late reply"] += 1
-        else:
-            connection.deliver(delivery.message)
-        return 1
+    def _deliver(self, inbox: deque[Delivery], budget: int) -> None:
+        """Hand deliveries to whom they are for, the oldest first: see `Bus`."""
+        connections = self.connections
+        while inbox and budget > 0:
+            delivery = inbox.popleft()
+            if members := delivery.members:
+                budget -= len(members)
+                self._fan_out(delivery)
+                continue
+            budget -= 1
+            connection = connections.get(delivery.channel)
+            if connection is None:
+                self.drops["late reply"] += 1
+            else:
+                connection.deliver(delivery.message)
 
     def _finish(self) -> None:
         """End a tick: write what its deliveries came to, with a system call a connection."""
@@ -177,7 +181,6 @@ class Gateway:
         message, connections = delivery.message, self.connections
         reply: WebSocketReply | None = None
         frame = None
-        connecting = WS.CONNECTING
         try:
             reply = parse_websocket_reply(message)
             if reply.data is not None:
@@ -190,7 +193,7 @@ class Gateway:
                 continue  # it is about to leave
             if not isinstance(connection, WebSocketConnection):
                 connection.deliver(message)
-            elif connection.state is connecting:
+            elif connection.state is CONNECTING:
                 # Whether it is let in is for its consumer to say, not for who sends to a group.
                 self.drops["group message before accept"] += 1
             elif reply is not None:

@@ -13,7 +13,7 @@ from busway.bus.errors import BusError, BuswayError, MessageTooLarge
 from busway.bus.operations import Send
 from busway.interfaces.web.replies import HTTPReply, ReplyError, parse_http_reply
 from busway.interfaces.web.requests import Head
-from busway.interfaces.web.states import HTTP, REQUEST, HTTPAction, HTTPEvent
+from busway.interfaces.web.states import HTTP, REQUEST, HTTPEvent
 
 if TYPE_CHECKING:
     from busway.interfaces.web.gateway import Gateway
@@ -271,9 +271,9 @@ class HTTPConnection(ABC):
 
     def step(self, event: HTTPEvent, reply: HTTPReply | None) -> None:
         """Do what `states.REQUEST` says of `event`."""
-        self.state, actions = REQUEST[self.state, event]
-        for action in actions:
-            _ACTIONS[action](self, reply)
+        self.state, actions = _STEPS[self.state, event]
+        for act in actions:
+            act(self, reply)
 
     def _write(self, reply: HTTPReply) -> None:
         self.write_part(reply)
@@ -316,6 +316,10 @@ class HTTPConnection(ABC):
         self.gateway.count("late reply")
 
 
-_ACTIONS: Mapping[HTTPAction, Callable[[HTTPConnection, Any], None]] = {
-    action: getattr(HTTPConnection, action) for action in HTTPAction
+_Act = Callable[[HTTPConnection, Any], None]
+
+_STEPS: Mapping[tuple[HTTP, HTTPEvent], tuple[HTTP, tuple[_Act, ...]]] = {
+    key: (state, tuple(getattr(HTTPConnection, action) for action in actions))
+    for key, (state, actions) in REQUEST.items()
 }
+"""`REQUEST`, with the methods that its actions name."""

@@ -94,10 +94,10 @@ class RequestReader:
         "_is_repeated",
         "_limit",
         "_parser",
-        "_unfinished_head",
         "_url",
         "failure",
         "handshake",
+        "in_head",
         "request",
         "rest",
     )
@@ -113,8 +113,10 @@ class RequestReader:
         self._url = self._chunk = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._expects_continue = False
-        self._unfinished_head = self._in_trailers = False
-        """Whether the next byte belongs to a head, or to trailers; whether to trailers."""
+        self.in_head = False
+        """Whether a head has come in part."""
+        self._in_trailers = False
+        """Whether the next byte belongs to a chunk or, behind the last one, to trailers."""
         self._head_size = 0
         self._is_repeated = False
         """Whether the parser has a head before it that was read already."""
@@ -127,11 +129,6 @@ class RequestReader:
         """A request that asks for a WebSocket."""
         self.rest = b""
         """What came behind it."""
-
-    @property
-    def in_head(self) -> bool:
-        """Whether a head has come in part."""
-        return self._unfinished_head and not self._in_trailers
 
     @property
     def in_body(self) -> bool:
@@ -155,7 +152,7 @@ class RequestReader:
         except HttpParserError:
             self._fail(_MALFORMED)
         self._chunk = b""
-        if not self._unfinished_head:
+        if not (self.in_head or self._in_trailers):
             self._head_size = 0
         else:
             self._head_size += len(data)
@@ -190,7 +187,7 @@ class RequestReader:
 
     def _fail(self, why: BadRequest) -> None:
         self.failure = self.failure or why
-        self._unfinished_head = False
+        self.in_head = self._in_trailers = False
         self.close()
 
     # -- what httptools calls -----------------------------------------------------------
@@ -200,8 +197,7 @@ class RequestReader:
         self._url = b""
         self._headers = []
         self._expects_continue = False
-        self._unfinished_head = True
-        self._in_trailers = False
+        self.in_head = True
 
     def on_url(self, url: bytes) -> None:
         """See httptools: a piece of the target."""
@@ -219,7 +215,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         """See httptools."""
         parser, headers = self._parser, self._headers
-        self._unfinished_head = False
+        self.in_head = False
         if self._is_repeated:
             return
         most = len(self._chunk) + max(self._head_size, 0)
@@ -247,17 +243,17 @@ class RequestReader:
 
     def on_chunk_header(self) -> None:
         """See httptools: data of a chunk follows or, behind the last one, trailers."""
-        self._unfinished_head = self._in_trailers = True
+        self._in_trailers = True
         self._head_size = -len(self._chunk)
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
-        self._unfinished_head = False
+        self._in_trailers = False
         self.request.add(body)
 
     def on_chunk_complete(self) -> None:
         """See httptools: also the end of the trailers."""
-        self._unfinished_head = False
+        self._in_trailers = False
         self._head_size = -len(self._chunk)
 
     def on_message_complete(self) -> None:

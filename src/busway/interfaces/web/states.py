@@ -18,6 +18,10 @@ class WS(IntEnum):
     CLOSED = 3
 
 
+# Every message is held against a state, and a look-up in an Enum is a slow one in Python 3.11.
+CONNECTING, OPEN, CLOSING, CLOSED = WS.CONNECTING, WS.OPEN, WS.CLOSING, WS.CLOSED
+
+
 class WSEvent(IntEnum):
     """What can happen to a WebSocket."""
 

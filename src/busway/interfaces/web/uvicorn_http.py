@@ -96,10 +96,11 @@ class HTTPProtocol(asyncio.Protocol):
                 self._await(Awaited.END, _LINGER)
             return
         reader, line = self._reader, self._line
-        for request in reader.feed(data):
-            self._append(request)
+        found = reader.feed(data)
         if line:
             line[0].advance()
+        for request in found:
+            self._append(request)
         if not self._is_deaf:
             if reader.failure is not None:
                 self._refuse(reader.failure)
@@ -191,7 +192,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def mind(self) -> None:
         """See to it that reading, and what is awaited, are as they should be."""
-        line = self._line
+        line, reader = self._line, self._reader
         is_reading = not line or (len(line) == 1 and not line[0].is_holding)
         if is_reading is not self._is_reading:
             self._read(is_reading)
@@ -199,10 +200,10 @@ class HTTPProtocol(asyncio.Protocol):
             return
         if not is_reading:
             self._await(Awaited.NOTHING, inf)
-        elif self._reader.in_head:
+        elif reader.in_head:
             if self._awaited is not Awaited.HEAD:
                 self._await(Awaited.HEAD, self._options.websocket_handshake_timeout)
-        elif self._reader.in_body:
+        elif not reader.request.complete:
             self._await(Awaited.BODY, self._options.body_timeout or inf)
         elif line:
             self._await(Awaited.NOTHING, inf)

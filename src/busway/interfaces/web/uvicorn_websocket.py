@@ -31,7 +31,7 @@ from busway.interfaces.web.handshake import (
 )
 from busway.interfaces.web.replies import Headers
 from busway.interfaces.web.requests import BadRequest, Head, admit_websocket, split_target
-from busway.interfaces.web.states import WS, WSEvent
+from busway.interfaces.web.states import CLOSING, OPEN, WSEvent
 from busway.interfaces.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
             if TEXT <= opcode <= BINARY:
                 self.received(payload)
             elif opcode == PING:
-                if self.state is WS.OPEN:
+                if self.state is OPEN:
                     self._write_now(encode(PONG, payload))
             elif opcode != PONG:
                 ending = Ending(int(payload.code), payload.reason, 400, [], b"Bad request.")
@@ -175,7 +175,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         """See `Wire`."""
         frames, self._frames = self._frames, None
         if frames is not None:
-            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            self._transport.write(b"".join(frames))  # one alone is not copied
 
     def _write_now(self, data: bytes) -> None:
         """Write at once, but behind what waits for the end of the tick."""
@@ -186,7 +186,7 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
         """See `Wire`."""
         self._write_now(encode_close(code, reason))
         transport = self._transport
-        if self._reader is not None and self._reader.finished and self.state is WS.CLOSING:
+        if self._reader is not None and self._reader.finished and self.state is CLOSING:
             # Nothing it sends can be understood any more; it sees the end behind the close
             # frame, while what it still sends is read, so that no reset overtakes the frame.
             if transport.can_write_eof():

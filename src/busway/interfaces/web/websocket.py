@@ -19,7 +19,15 @@ from busway.interfaces.web.replies import (
     parse_websocket_reply,
 )
 from busway.interfaces.web.requests import BadRequest, Head
-from busway.interfaces.web.states import WEBSOCKET, WS, WSAction, WSEvent
+from busway.interfaces.web.states import (
+    CLOSED,
+    CONNECTING,
+    OPEN,
+    WEBSOCKET,
+    WS,
+    WSAction,
+    WSEvent,
+)
 from busway.interfaces.web.wire import Wire
 
 if TYPE_CHECKING:
@@ -50,7 +58,7 @@ class WebSocketConnection(Wire):
 
     def __init__(self, gateway: "Gateway") -> None:
         self.gateway = gateway
-        self.state = WS.CONNECTING
+        self.state: WS = CONNECTING
         self.channel = ""
         """Its reply channel; empty: not on the books."""
         self.path = ""
@@ -86,28 +94,28 @@ class WebSocketConnection(Wire):
     def turn_away(self, refusal: BadRequest) -> None:
         """Refuse a handshake that is not fit for the bus."""
         self.gateway.count("refused handshake")
-        self.state = WS.CLOSED
+        self.state = CLOSED
         self.write_denial(refusal.status, refusal.headers, refusal.text.encode())
         self.gateway.log.denied(self, refusal.status)
         self.head = None
 
     def received(self, payload: str | bytes) -> None:
         """Take a whole message from the client."""
-        if self.state is not WS.OPEN:
+        if self.state is OPEN:  # nearly always: spare it the table
+            self._forward(payload)
+        else:
             self.step(WSEvent.MESSAGE, payload)
-            return
-        self._forward(payload)
 
     def hesitate(self) -> None:
         """Read no more in this tick: the bus is to say first whether it has room for so much."""
-        if self.state is WS.OPEN:
+        if self.state is OPEN:
             self.pause_reading()
             self.gateway.greedy.append(self)
             self.gateway.bus.wake()
 
     def go_on(self) -> None:
         """Read again after `hesitate`, unless there was no room."""
-        if self.waiting is None or self.state is not WS.OPEN:
+        if self.waiting is None or self.state is not OPEN:
             self.resume_reading()
 
     def lost(self, code: int = 1006, reason: str = "") -> None:
@@ -119,7 +127,7 @@ class WebSocketConnection(Wire):
 
     def deliver(self, message: Mapping[str, Any]) -> None:
         """Carry out a worker's reply."""
-        if self.state is WS.OPEN and len(message) == 1:
+        if self.state is OPEN and len(message) == 1:
             text = message.get("text")
             if text.__class__ is str:
                 self.write_data(text, None)
@@ -135,7 +143,7 @@ class WebSocketConnection(Wire):
     def apply(self, reply: WebSocketReply, frame: bytes | None) -> None:
         """Carry out a reply; `frame` is its data encoded, where that was done."""
         if reply.data is not None and reply.accept is not False:
-            if self.state is WS.OPEN:
+            if self.state is OPEN:
                 self.write_data(reply.data, frame)
             else:
                 self.step(WSEvent.SEND, reply)
@@ -159,7 +167,7 @@ class WebSocketConnection(Wire):
             self.gateway.count("refused connect")
             self.step(WSEvent.REFUSED, endings.UNAVAILABLE)
             return False
-        if self.state in (WS.CONNECTING, WS.OPEN):
+        if self.state in (CONNECTING, OPEN):
             self.pause_reading()
         return True
 
@@ -173,7 +181,7 @@ class WebSocketConnection(Wire):
 
     def drained(self) -> None:
         """See `stalled.Source.drained`."""
-        if self.state is WS.OPEN:
+        if self.state is OPEN:
             self.resume_reading()
 
     # -- from the server ----------------------------------------------------------------
@@ -181,10 +189,10 @@ class WebSocketConnection(Wire):
     def expire(self, now: float) -> None:
         """See `timers.Timed`: find out which deadline it was."""
         options, wheel = self.gateway.options, self.gateway.wheel
-        if self.state is WS.CONNECTING:
+        if self.state is CONNECTING:
             self.gateway.count("unanswered connect")
             self.step(WSEvent.CUT, endings.UNANSWERED)
-        elif self.state is not WS.OPEN:
+        elif self.state is not OPEN:
             self.step(WSEvent.DEAD, endings.LOST)
         elif options.websocket_timeout and now >= self.opened + options.websocket_timeout:
             self.step(WSEvent.CUT, endings.EXPIRED)
@@ -257,25 +265,18 @@ class WebSocketConnection(Wire):
         """Keep a message that came before the handshake was answered, and read no further."""
         if self.waiting is None:
             self.waiting = deque()
-        self.order += 1
-        self.waiting.append(self._message(payload))
+        self._forward(payload)
         self.pause_reading()
 
-    def _forward(self, payload: str | bytes, _: WS = WS.OPEN) -> None:
-        self.order += 1
-        self.gateway.bus.post(self._message(payload), self)
-
-    def _message(self, payload: str | bytes) -> Send:
-        return Send(
-            "websocket.receive",
-            {
-                "reply_channel": self.channel,
-                "path": self.path,
-                "order": self.order,
-                "text" if payload.__class__ is str else "bytes": payload,
-            },
-            checked=True,
-        )
+    def _forward(self, payload: str | bytes, _: WS = OPEN) -> None:
+        self.order = order = self.order + 1
+        message = {
+            "reply_channel": self.channel,
+            "path": self.path,
+            "order": order,
+            "text" if payload.__class__ is str else "bytes": payload,
+        }
+        self.gateway.bus.post(Send("websocket.receive", message, checked=True), self)
 
     def _write(self, reply: WebSocketReply, _: WS) -> None:
         if reply.data is not None:
@@ -302,10 +303,10 @@ class WebSocketConnection(Wire):
 
     def _disconnect(self, ending: Ending, before: WS) -> None:
         gateway = self.gateway
-        if before is WS.CONNECTING:
+        if before is CONNECTING:
             self.waiting = None  # what came before the handshake was answered never counts
         self.order += 1
-        code = 1006 if before is WS.CONNECTING else ending.code
+        code = 1006 if before is CONNECTING else ending.code
         message = {
             "reply_channel": self.channel,
             "path": self.path,
@@ -314,7 +315,7 @@ class WebSocketConnection(Wire):
             "reason": ending.reason,
         }
         gateway.bus.post(Send("websocket.disconnect", message), self)
-        if before is WS.OPEN:
+        if before is OPEN:
             gateway.log.disconnected(self, code)
         self._forget()
 

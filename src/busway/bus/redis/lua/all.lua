@@ -3,8 +3,8 @@
 local Q = queues()
 local expires_of, is_notice, head_of, address_of, tie =
   Q.expires_of, Q.is_notice, Q.head_of, Q.address_of, Q.tie
-local untie, envelopes_of, drop, wake_all, unblock =
-  Q.untie, Q.envelopes_of, Q.drop, Q.wake_all, Q.unblock
+local untie, drop, wake_all, unblock =
+  Q.untie, Q.drop, Q.wake_all, Q.unblock
 local enqueue, parse_lane, write_lane, begin_lane, release =
   Q.enqueue, Q.parse_lane, Q.write_lane, Q.begin_lane, Q.release
 local without_expired, purge, place, promote, put_back =

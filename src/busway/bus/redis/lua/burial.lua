@@ -40,7 +40,7 @@ end
 -- Takes note that a receiver is gone. Its last reply stays: it may only have been cut off, and ask
 -- again; and what it has sent may come yet.
 local function dismiss(receiver)
-  call('SETRANGE', P .. 'x:' .. receiver, LAST_SIZE - 1, '\1')
+  call('SETRANGE', P .. 'x:' .. receiver, LAST_AT + LAST_SIZE - 1, '\1')
   call('EXPIRE', P .. 'x:' .. receiver, KEPT)
 end
 

@@ -14,9 +14,10 @@
 --   P d                zset    entries that are delayed, by when they are due
 --   P h:RECEIVER       hash    what it holds: place of the first -> bundle; "x"..place -> indexes in
 --                              that bundle which are done; "b" -> the place up to which it has begun
---   P x:RECEIVER       string  number of its last request (a double), 1 when it is gone, else 0 (one
---                              byte), and the reply: msgpack array of what was refused, when the
---                              next is due, what was taken and not held, places of what is held
+--   P x:RECEIVER       string  msgpack array about its last request: its number (a double) and 1 when
+--                              the receiver is gone, else 0 (a byte), both in one string of nine; and
+--                              the reply: what was refused, when the next is due, bundles that were
+--                              taken and not held, places of those that are held
 --   P subs             hash    subscription -> its channels
 --   P s:SUBSCRIPTION   zset    receivers that sleep on it, by since when
 --   P processes        zset    processes, by when they are dead unless they are heard of
@@ -45,7 +46,7 @@ local P = KEYS[1]
 local call = redis.call
 local pack, unpack_ = cmsgpack.pack, cmsgpack.unpack
 local HEAD, HEAD_SIZE = '>BHdI4', 15
-local LAST, LAST_SIZE = '>dB', 9
+local LAST, LAST_SIZE, LAST_AT = '>dB', 9, 2
 local KEPT = 600  -- seconds for which a reply can be asked for again
 
 -- How many messages more wait at the end of this script.
@@ -91,11 +92,12 @@ local function ring(record, count)
   if record.subs == '' then return end
   for name in record.subs:gmatch('%S+') do
     while count > 0 do
-      local woken = call('ZPOPMIN', P .. 's:' .. name, count)
-      if not woken[1] then break end
+      local wanted = count
+      local woken = call('ZPOPMIN', P .. 's:' .. name, wanted)
       for i = 1, #woken, 2 do
         if call('PUBLISH', P .. 'bell:' .. woken[i], '') > 0 then count = count - 1 end
       end
+      if #woken < 2 * wanted then break end
     end
     if count <= 0 then return end
   end

@@ -3,7 +3,7 @@
 -- One receiver's exchange on one shard: see `Receiver.exchange`.
 --
 --   request   msgpack array: the fields of `wire.Request`, in their order
---   taken     msgpack arrays of envelopes
+--   taken     bundles
 --   refused   msgpack array: segment, place in it, reason, segment, place in it, reason…
 --   due       when the next delayed message is due, in seconds since the epoch; "0": there is none
 --   waiting   how many messages wait on this shard
@@ -34,15 +34,15 @@ if request[FULL] or request[AGAIN] then insist() end
 -- What was sent on a connection that was given up may come after what was sent on the next one, or
 -- when the receiver is gone.
 local last_key = P .. 'x:' .. receiver
-local last, gone = call('GETRANGE', last_key, 0, LAST_SIZE - 1), 0
+local last, gone = call('GETRANGE', last_key, LAST_AT, LAST_AT + LAST_SIZE - 1), 0
 if last ~= '' then
   local number
   number, gone = struct.unpack(LAST, last)
   if number == request[NUMBER] and request[AGAIN] then
-    local refusals, due, taken, held_at = unpack(unpack_(call('GET', last_key):sub(LAST_SIZE + 1)))
+    local _, refusals, due, taken, held_at = unpack(unpack_(call('GET', last_key)))
     for _, first in ipairs(held_at) do
       local bundle = call('HGET', held, first)
-      if bundle then taken[#taken + 1] = queues().envelopes_of(bundle) end
+      if bundle then taken[#taken + 1] = bundle end
     end
     return {taken, refusals, due, finish(), time_of(now)}
   end
@@ -185,7 +185,7 @@ local function take_from(name, limit)
       if bundle then notice, number, expires, length = struct.unpack(HEAD, bundle) end
     end
     if bundle then
-      taken[#taken + 1] = bundle:sub(HEAD_SIZE + length + 1)
+      taken[#taken + 1] = bundle
       if not keeps then loose[#loose + 1] = taken[#taken] end
       size = size + #bundle
       if notice == 0 then
@@ -213,18 +213,24 @@ local function take_from(name, limit)
   return limit - left
 end
 
+-- How many of these channels have something in their queue.
+local function count_full(names)
+  local keys, full = {}, 0
+  for i = 1, #names do keys[i] = P .. 'm:' .. names[i] end
+  for from = 1, #keys, 4000 do
+    full = full + call('EXISTS', unpack(keys, from, math.min(from + 3999, #keys)))
+  end
+  return full
+end
+
 -- A fair share of each channel first, then what is left.
 local function take_round(names, limit)
   if not names[2] then return take_from(names[1], limit) end
-  local keys, found, left = {}, {}, limit
-  for i = 1, #names do keys[i] = P .. 'm:' .. names[(i + request[TURN]) % #names + 1] end
-  local any = 0
-  for from = 1, #keys, 4000 do
-    any = any + call('EXISTS', unpack(keys, from, math.min(from + 3999, #keys)))
-  end
-  if any == 0 then return end
+  local full, found, left = count_full(names), {}, limit
   for i = 1, #names do
-    if call('EXISTS', keys[i]) == 1 then found[#found + 1] = keys[i]:sub(#P + 3) end
+    if #found == full then break end
+    local name = names[(i + request[TURN]) % #names + 1]
+    if call('EXISTS', P .. 'm:' .. name) == 1 then found[#found + 1] = name end
   end
   if found[2] then
     local share = math.max(1, math.floor(limit / #found))
@@ -267,8 +273,9 @@ end
 -- Waiting ------------------------------------------------------------------------------------
 
 local function pass_on(names)
+  flush_all(names)
+  if count_full(names) == 0 then return end
   for _, name in ipairs(names) do
-    if channels[name] then flush(channels[name]) end
     if call('EXISTS', P .. 'm:' .. name) == 1 then ring(channel(name), 1) end
   end
 end
@@ -310,7 +317,7 @@ if request[AGAIN] or request[PROCESS] ~= '' or taken[1] or request[SEGMENTS][1]
   for i = 1, #kept, 2 do
     if kept[i] ~= 'b' then places[#places + 1] = kept[i] end
   end
-  local reply = pack({refusals, due, loose, places})
-  call('SET', last_key, struct.pack(LAST, request[NUMBER], gone) .. reply, 'EX', KEPT)
+  local reply = {struct.pack(LAST, request[NUMBER], gone), refusals, due, loose, places}
+  call('SET', last_key, pack(reply), 'EX', KEPT)
 end
 return {taken, refusals, due, left, time_of(now)}

@@ -47,11 +47,6 @@ make_queues = function()
     return items
   end
 
-  local function envelopes_of(bundle)
-    local _, _, _, length = struct.unpack(HEAD, bundle)
-    return bundle:sub(HEAD_SIZE + length + 1)
-  end
-
   -- Channels ---------------------------------------------------------------------------------
 
   local function drop(record, reason, count)
@@ -315,7 +310,6 @@ make_queues = function()
     address_of = address_of,
     tie = tie,
     untie = untie,
-    envelopes_of = envelopes_of,
     drop = drop,
     wake_all = wake_all,
     unblock = unblock,

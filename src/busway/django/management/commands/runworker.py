@@ -10,6 +10,7 @@ from django.db import close_old_connections
 
 from busway.app.worker import Worker
 from busway.bus.errors import BuswayError
+from busway.django.database import tending_connections
 from busway.django.handler import ViewConsumer
 from busway.django.layers import channel_layers
 from busway.django.management.processes import (
@@ -79,7 +80,8 @@ class Command(BaseCommand):
                 ready=lambda: _begin(options),
                 idle=close_old_connections,
             )
-            worker.run()
+            with tending_connections():
+                worker.run()
         except BuswayError as error:
             raise CommandError(str(error)) from error
         finally:
