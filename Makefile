@@ -21,7 +21,7 @@ example: $(VENV)/.example  ## Start the example applications for Django on http:
 	@$(BIN)/python examples/manage.py demo
 	@$(BIN)/python examples/manage.py runserver $(ARGS)
 
-test: $(VENV)/.test  ## Run the whole test suite, on every core
+test: $(VENV)/.test  ## Run the whole test suite, on all cores
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 check: $(VENV)/.check  ## Lint, formatting, types, import contract, documentation

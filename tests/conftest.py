@@ -1,6 +1,7 @@
 """Fixtures for every test: a place for a bus, and servers that a worker of the suite starts when it
 first needs one."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,12 @@ from servers.cluster import Cluster
 from servers.hosts import Network, need_network
 from servers.redis import RedisServer
 from servers.sentinel import Sentinels
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: many tests wait, for a death or a return."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture
