@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,8 @@ from pytest_django.fixtures import Settings
 from busway.app.message import Message
 from busway.app.routing import route
 from busway.bus.layer import ChannelLayer
-from busway.django.database import end, tending_connections
+from busway.django.database import begin, end, tending_connections
+from busway.django.handler import AsyncAsgiHandler
 from busway_django.harness import Browser, working
 from busway_django.project.models import Note
 
@@ -129,12 +131,62 @@ def test_connections_are_looked_after_around_views(
     settings.DEBUG = True  # queries are noted
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", age)
     with tending_connections(), working(layer):
-        assert not request_finished.disconnect(close_old_connections)
+        assert not _djangos_are_there()
         for was_open in (False, before):
             browser.send("/keep")
             assert browser.response().text == f"{was_open} 0 0"
-    assert request_finished.disconnect(close_old_connections)
-    request_finished.connect(close_old_connections)
+    assert _djangos_are_there()
+
+
+def _djangos_are_there() -> bool:
+    receivers = (receiver for _, receiver, *_ in request_finished.receivers)
+    found = [each() if isinstance(each, weakref.ReferenceType) else each for each in receivers]
+    return close_old_connections in found
+
+
+@pytest.mark.usefixtures("file_database")
+def test_a_copy_of_a_connection_is_left_to_who_made_it() -> None:
+    still_open: list[bool] = []
+
+    def use() -> None:
+        begin()
+        private = connection.copy()
+        private.ensure_connection()
+        end()
+        still_open.append(private.connection is not None)
+        private.close()
+        connections.close_all()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert still_open == [True]
+
+
+@pytest.mark.usefixtures("file_database")
+def test_a_connection_of_the_loops_thread_is_no_obstacle_to_an_async_view(
+    layer: ChannelLayer, browser: Browser, settings: Settings
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = []
+    content: dict[str, Any] = {
+        "reply_channel": browser.reply_channel,
+        "method": "GET",
+        "path": "/keep",
+    }
+    content |= {"headers": [[b"host", b"testserver"]], "query_string": b""}
+    message = Message(content, "http.request", layer)
+
+    def serve() -> None:
+        connection.ensure_connection()
+        with tending_connections():
+            asyncio.run(AsyncAsgiHandler().handle(message))
+        connections.close_all()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert browser.response().text == "False 0 0"
 
 
 def committing(message: Message) -> None:

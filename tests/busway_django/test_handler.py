@@ -5,7 +5,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from django.http import FileResponse, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.urls import path
 from pytest_django.fixtures import Settings
 
 from busway.app.streaming import WINDOW
@@ -168,6 +169,44 @@ def test_a_view_can_put_its_request_back(layer: ChannelLayer, browser: Browser, 
     assert response.text == "now"
     assert view_urls.tries.count(browser.prefix[:-1]) == 2
     assert worker.statistics().requeued == 1
+
+
+class Odd(bytes):
+    """Content that is no plain bytes."""
+
+
+class OddResponse(HttpResponse):
+    """A response whose content is what no layer takes."""
+
+    @property
+    def content(self) -> bytes:
+        return Odd(b"odd")
+
+    @content.setter
+    def content(self, value: object) -> None:
+        del value
+
+
+def odd(request: HttpRequest) -> HttpResponse:
+    """Answer with that, or with headers that are a plain mapping."""
+    if "headers" in request.GET:
+        response = HttpResponse("plain")
+        response.headers = {"X-A": "b"}  # type: ignore[assignment]
+        return response
+    return OddResponse()
+
+
+urlpatterns = [path("odd", odd)]
+
+
+@pytest.mark.urls(__name__)
+def test_content_that_no_layer_takes_fails_its_request_alone(
+    layer: ChannelLayer, browser: Browser
+) -> None:
+    with working(layer):
+        assert browser.get("/odd").status == 500
+        response = browser.get("/odd?headers")
+    assert (response.status, response.text, response.header("x-a")) == (200, "plain", "b")
 
 
 def test_encode_response_splits_large_ones() -> None:

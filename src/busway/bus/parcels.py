@@ -34,8 +34,8 @@ class Parcel(msgspec.Struct, gc=False):
 
 
 Row = tuple[float, int, int, str, float, Any, str]
-"""The fields of an `Envelope` up to its lane; the others have their defaults. It is encoded as an
-envelope is, and made and encoded in half of the time."""
+"""The fields of an `Envelope` up to its lane; the others have their defaults. Encoded it is shorter
+than an envelope, and decoded as one; it is made and encoded in half of the time."""
 
 
 class Run(msgspec.Struct, gc=False):

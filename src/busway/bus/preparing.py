@@ -73,8 +73,9 @@ def prepare(operations: Sequence[Operation], layer: "StoredLayer", now: float) -
         return _prepare(operations, layer, now)
     except TypeError:
         for operation in operations:
-            if isinstance(operation, Send):  # a name that could not even be looked up
+            if isinstance(operation, Send):  # a name that cannot even be looked up, or no message
                 names.check_channel(operation.channel)
+                check_message(operation.message)
         raise
     except UnicodeEncodeError:
         for operation in operations:

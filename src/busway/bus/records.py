@@ -3,7 +3,7 @@
     key                               value            what
     c ADDRESS                         ChannelRecord    a channel (or prefix): queue ends, counts
     m ADDRESS NUL index               bundle           messages in a channel's queue
-    l LANE                            id, LaneRecord   a lane in use; absent: the lane is idle
+    l LANE                            LaneRecord       a lane in use; absent: the lane is idle
     b LANE NUL index                  envelope         a message behind a lane in use
     d due id                          envelope         a delayed message
     n                                 time             when the first of them is due
@@ -15,7 +15,8 @@
     z                                 ChannelRecord    the counts of channels that are gone
 
 ADDRESS is a channel's name, or its prefix up to "!". Numbers in keys are big-endian, so that
-their order is the order of keys. Records are msgpack arrays.
+their order is the order of keys. Records are msgpack arrays; that of a lane which nobody stands
+behind is the id of its message alone, in eight bytes.
 """
 
 from collections.abc import Iterable

@@ -157,7 +157,10 @@ class Transaction:
         self._fresh.setdefault(parcel.plan.address, []).append(parcel)
 
     def enqueue_run(self, run: Run, record: ChannelRecord) -> None:
-        """Put the messages of a run at the end of a queue, and wake whoever waits for them."""
+        """Put the messages of a run at the end of a queue, and wake whoever waits for them.
+
+        Those of a run that is too large for one bundle are there after `flush`.
+        """
         if not run.bundle:
             for parcel in run.parcels():
                 self.enqueue(parcel, record)

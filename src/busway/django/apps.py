@@ -5,6 +5,7 @@ from django.core import checks
 
 from busway.app.context import set_opener
 from busway.app.message import HINTS
+from busway.django import database  # noqa: F401  (hears of connections before others, who may fail)
 from busway.django.checks import check_channel_layers, check_installed_apps
 from busway.django.hints import MISSING
 from busway.django.layers import DEFAULT_CHANNEL_LAYER, channel_layers

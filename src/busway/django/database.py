@@ -32,6 +32,18 @@ def end() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
+def begin_request() -> None:
+    """Do `begin` for a view, unless Django's own receivers do it."""
+    if _requests.are_ours:
+        begin()
+
+
+def end_request() -> None:
+    """Do `end` for a view, unless Django's own receivers do it."""
+    if _requests.are_ours:
+        end()
+
+
 def end_async() -> None:
     """Do `end` for an async consumer: its connections live in a thread, one hop away."""
     if not _kept.get():
@@ -60,12 +72,17 @@ def tending_connections() -> Iterator[None]:
     """Leave it to `begin` and `end` to look after connections, in a process that runs workers.
 
     Django's receivers do the same around requests, but each asks for the thread's connection to
-    every database, open or not: a third of the time of a short view.
+    every database, open or not: a third of the time of a short view. Whatever else in the process
+    sends Django's signals of requests has its connections left alone.
     """
     for connection in connections.all(initialized_only=True):
         _note(connection)
-    with _without_djangos():
-        yield
+    _requests.are_ours = True
+    try:
+        with _without_djangos():
+            yield
+    finally:
+        _requests.are_ours = False
 
 
 @contextmanager
@@ -90,19 +107,30 @@ _OWN = [
 _kept = ContextVar("busway_django_connections_kept", default=False)
 
 
+class _Requests:
+    """Who looks after connections around requests."""
+
+    are_ours = False
+
+
+_requests = _Requests()
+
+
 class _Thread(local):
     """What a thread has to look after."""
 
     def __init__(self) -> None:
         self.opened: list[BaseDatabaseWrapper] = []
-        """Connections that were opened here, and were open at the last `begin`."""
+        """Connections of this thread that were opened; `begin` forgets those that are closed."""
 
 
 _thread = _Thread()
 
 
 def _note(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    if connection not in _thread.opened:
+    # Copies that somebody keeps for himself, to listen or to lock, are his to close.
+    is_shared = any(each is connection for each in connections.all(initialized_only=True))
+    if is_shared and connection not in _thread.opened:
         _thread.opened.append(connection)
 
 

@@ -15,7 +15,7 @@ from django.http import (
     HttpResponse,
     StreamingHttpResponse,
 )
-from django.http.response import HttpResponseBase
+from django.http.response import HttpResponseBase, ResponseHeaders
 from django.urls import set_script_prefix
 from django.utils.functional import cached_property
 
@@ -25,7 +25,7 @@ from busway.app.http import answer, response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
 from busway.django import database
-from busway.django.requests import AsgiRequest, receive_body
+from busway.django.requests import AsgiRequest, receive_body, script_name
 
 __all__ = ["AsgiHandler", "AsgiRequest", "AsyncAsgiHandler", "ViewConsumer"]
 
@@ -68,14 +68,17 @@ class AsgiHandler(BaseHandler):
         Raises the endings of consumers that a view raised (`ResponseLater`, `ConsumeLater`), and
         `RequestTimeout` or `RequestAborted` when the client was too slow, or has gone.
         """
+        database.begin_request()
         request = self._begin(message)
         response = self.get_response(request)
         try:
             self._check(request, response)
             self._send(message, response)
         finally:
-            response.close()
-            database.end()
+            try:
+                response.close()
+            finally:
+                database.end_request()
 
     def process_exception_by_middleware(
         self, exception: Exception, request: HttpRequest
@@ -101,14 +104,12 @@ class AsgiHandler(BaseHandler):
         yield {**head, "content": part, "more_content": False}
 
     def _begin(self, message: Message, body: IO[bytes] | None = None) -> AsgiRequest:
-        database.begin()
         signals.request_started.send(sender=type(self), message=message)
         return self._request(message, body)
 
     def _request(self, message: Message, body: IO[bytes] | None) -> AsgiRequest:
-        request = self.request_class(message, body)
-        set_script_prefix(f"{request.script_name}/")
-        return request
+        set_script_prefix(f"{script_name(message.content)}/")
+        return self.request_class(message, body)
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""
@@ -119,8 +120,11 @@ class AsgiHandler(BaseHandler):
 
     def _send(self, message: Message, response: HttpResponseBase) -> None:
         reply = self._whole(message, response)
-        if reply is not None:
+        if reply is not None and reply["content"].__class__ is bytes:
             answer(message, reply)
+            return
+        if reply is not None:  # a response class of the project's own says what its content is
+            message.reply_to().send(reply)
             return
         if isinstance(response, StreamingHttpResponse) and response.is_async:
             parts: Iterable[bytes] = _drive(_read_to_the_end(response))
@@ -246,8 +250,10 @@ def _headers(response: HttpResponseBase) -> Headers:
 def _stored(response: HttpResponseBase) -> dict[str, tuple[str, str]]:
     """Return name in lower case → name and value of a response's headers.
 
-    Their `items()` are four generators deep.
+    The `items()` of Django's own kind are four generators deep.
     """
+    if response.headers.__class__ is not ResponseHeaders:
+        return {name.lower(): (name, value) for name, value in response.items()}
     stored: dict[str, tuple[str, str]] = response.headers._store  # noqa: SLF001
     return stored
 
@@ -264,8 +270,10 @@ def _parts(response: HttpResponseBase, size: int) -> Iterable[bytes]:
 
 def _close(response: HttpResponseBase) -> None:
     """Close a response, and the connections of a thread that serves no other request."""
-    response.close()
-    database.close_own_connections()
+    try:
+        response.close()
+    finally:
+        database.close_own_connections()
 
 
 def _has_async_receivers(signal: Signal) -> bool:

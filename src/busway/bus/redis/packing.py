@@ -153,8 +153,9 @@ class Packer:
             return self._pack(operations, times, shard_of)
         except TypeError:
             for operation in operations:
-                if isinstance(operation, Send):  # a name that could not even be looked up
+                if isinstance(operation, Send):  # no name to look up, or no message
                     names.check_channel(operation.channel)
+                    check_message(operation.message)
             raise
         except UnicodeEncodeError:
             for operation in operations:
