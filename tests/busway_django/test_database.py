@@ -113,7 +113,14 @@ def keep(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{before} {Note.objects.count()}")
 
 
-urlpatterns = [path("keep", keep)]
+def let_go(request: HttpRequest) -> HttpResponse:
+    """Close what the test's thread has kept open: its database is to be removed."""
+    del request
+    connections.close_all()
+    return HttpResponse()
+
+
+urlpatterns = [path("keep", keep), path("let-go", let_go)]
 
 
 @pytest.mark.usefixtures("file_database")
@@ -135,6 +142,8 @@ def test_connections_are_looked_after_around_views(
         for was_open in (False, before):
             browser.send("/keep")
             assert browser.response().text == f"{was_open} 0 0"
+        browser.send("/let-go")
+        assert browser.response().status == 200
     assert _djangos_are_there()
 
 
