@@ -120,11 +120,11 @@ class AsgiHandler(BaseHandler):
 
     def _send(self, message: Message, response: HttpResponseBase) -> None:
         reply = self._whole(message, response)
-        if reply is not None and reply["content"].__class__ is bytes:
-            answer(message, reply)
-            return
-        if reply is not None:  # a response class of the project's own says what its content is
-            message.reply_to().send(reply)
+        if reply is not None:
+            if reply["content"].__class__ is bytes:
+                answer(message, reply)
+            else:  # a response class of the project's own made it: it has to be checked
+                message.reply_to().send(reply)
             return
         if isinstance(response, StreamingHttpResponse) and response.is_async:
             parts: Iterable[bytes] = _drive(_read_to_the_end(response))

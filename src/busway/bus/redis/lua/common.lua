@@ -46,7 +46,7 @@ local P = KEYS[1]
 local call = redis.call
 local pack, unpack_ = cmsgpack.pack, cmsgpack.unpack
 local HEAD, HEAD_SIZE = '>BHdI4', 15
-local LAST, LAST_SIZE, LAST_AT = '>dB', 9, 2
+local LAST, LAST_SIZE, LAST_AT = '>dB', 9, 2  -- behind the heads of the array and of the string
 local KEPT = 600  -- seconds for which a reply can be asked for again
 
 -- How many messages more wait at the end of this script.
