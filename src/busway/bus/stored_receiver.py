@@ -312,7 +312,7 @@ class StoredReceiver(Receiver):
         """See `Receiver.wait`."""
         self._check_open()
         patience = self.patience()
-        busy, self._taken = self._taken > _MUCH, 0
+        busy = self._was_busy()
         if timeout is not None and timeout <= patience:
             return self._bell.wait(timeout, busy=busy)
         self._bell.wait(patience, busy=busy)
@@ -322,10 +322,16 @@ class StoredReceiver(Receiver):
         """See `Receiver.async_wait`."""
         self._check_open()
         patience = self.patience()
+        busy = self._was_busy()
         if timeout is not None and timeout <= patience:
-            return await self._bell.async_wait(timeout)
-        await self._bell.async_wait(patience)
+            return await self._bell.async_wait(timeout, busy=busy)
+        await self._bell.async_wait(patience, busy=busy)
         return True
+
+    def _was_busy(self) -> bool:
+        """Say whether much was taken since this was last asked."""
+        taken, self._taken = self._taken, 0
+        return taken > _MUCH
 
     def _check_open(self) -> None:
         if self._closed:

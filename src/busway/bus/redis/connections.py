@@ -13,7 +13,6 @@ from typing import Any, cast
 import hiredis
 from redis.connection import AbstractConnection
 
-from busway.bus.bell import CONTENDED
 from busway.bus.errors import LayerUnavailable
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.scripts import Script
@@ -25,6 +24,9 @@ _CHUNK = 64 * 1024
 SPIN = 0.0002
 """Seconds that a thread stays awake for a reply: one from a server on the same machine mostly comes
 sooner than a thread goes to sleep and is woken."""
+
+_CONTENDED = 0.00002
+"""Seconds that an offer of the processor takes if somebody has taken it."""
 
 _DOZE = 10
 """Waits that sleep at once after one for which that was in vain, or others wanted the processor."""
@@ -109,7 +111,7 @@ class Channel:
             if poll(0):
                 return True
             rest()
-            if now() - before > CONTENDED and not poll(0):  # it was not the server that took it
+            if now() - before > _CONTENDED and not poll(0):  # it was not the server that took it
                 self._sleepy = _DOZE
                 return False
         return False

@@ -20,10 +20,11 @@ _LOOK_INTERVAL = 1.0
 """Seconds after which the bus is looked at, and what was refused is tried again, even if nothing
 woke us: layers do their housekeeping in exchanges."""
 _SPIN = 0.0001
-"""Seconds that the loop stays awake for answers, while they come within `_SOON`. Sleeping and being
-woken costs more than most waits: at 50 sockets a tenth of the messages, and a quarter of the time
-of a lone round trip. The processor is offered to others meanwhile."""
+"""Seconds that the loop stays awake for answers to `_FEW` messages, while they come within `_SOON`:
+sleeping and being woken is a quarter of the time of a lone round trip. The processor is offered to
+others meanwhile. With more messages it is better left to who answers them."""
 _SOON = 0.0005
+_FEW = 4
 
 _Refused = list[tuple[int, BuswayError]]
 """Places of operations that were not done, and why."""
@@ -171,9 +172,11 @@ class Bus:
         self._expects_soon = self._loop.time() < self._sent + _SOON
         self._begin_round()
 
-    def _expect_answers(self) -> None:
+    def _expect_answers(self, count: int) -> None:
         self._sent = self._loop.time()
-        if self._expects_soon and not self._spinning:
+        if count > _FEW:
+            self._expects_soon = False
+        elif self._expects_soon and not self._spinning:
             self._spinning = True
             self._loop.call_soon(self._stay_awake)
 
@@ -240,7 +243,7 @@ class Bus:
     def _settle(self, batch: _Batch, refused: _Refused, deliveries: Sequence[Delivery]) -> None:
         stalled = self._stalled
         if batch.operations:
-            self._expect_answers()
+            self._expect_answers(len(batch.operations))
         if refused:
             self._put_back(refused, batch.operations, batch.sources)
         if batch.retried:
