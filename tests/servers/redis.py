@@ -234,7 +234,7 @@ class RedisServer:
         """Return the directives of its configuration file."""
         lines = {
             "bind": self.host,
-            "port": "0" if self._tls else str(self.port),
+            "port": str(self.port),
             "dir": str(self.directory),
             "unixsocket": str(self.socket_path),
             "unixsocketperm": "700",
@@ -253,16 +253,21 @@ class RedisServer:
             lines |= {"maxmemory": str(self._maxmemory), "maxmemory-policy": "noeviction"}
         if self._replica_of is not None:
             lines["replicaof"] = "{} {}".format(*self._replica_of.address)
-        if self._tls is not None:
-            lines |= {
-                "tls-port": str(self.port),
-                "tls-cert-file": str(self._pair[0]),
-                "tls-key-file": str(self._pair[1]),
-                "tls-ca-cert-file": str(self._tls.certificate),
-                "tls-auth-clients": "yes" if self._client_certificates else "no",
-                "tls-replication": "yes" if self._replica_of else "no",
-            }
-        return lines | self._options
+        return lines | self._encryption() | self._options
+
+    def _encryption(self) -> dict[str, str]:
+        """Return the directives about TLS."""
+        if self._tls is None:
+            return {}
+        return {
+            "port": "0",
+            "tls-port": str(self.port),
+            "tls-cert-file": str(self._pair[0]),
+            "tls-key-file": str(self._pair[1]),
+            "tls-ca-cert-file": str(self._tls.certificate),
+            "tls-auth-clients": "yes" if self._client_certificates else "no",
+            "tls-replication": "yes" if self._replica_of else "no",
+        }
 
     @property
     def _file(self) -> Path:

@@ -1,6 +1,6 @@
 """A primary with replicas, and sentinels that make one of those the next primary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -44,7 +44,9 @@ class _Sentinel(RedisServer):
         }
         if self._watched.password is not None:
             lines["sentinel auth-pass"] = f"{SERVICE} {self._watched.password}"
-        return lines
+        if self.password is not None:
+            lines["requirepass"] = lines["sentinel sentinel-pass"] = self.password
+        return lines | self._encryption()
 
     def start(self) -> None:
         """Start it with short periods, where it has that command (Redis 7 and later)."""
@@ -68,9 +70,20 @@ class Sentinels:
 
     service = SERVICE
 
-    def __init__(self, *, replicas: int = 2, sentinels: int = 3, **settings: Any) -> None:
-        """`settings` are those of `RedisServer`, for the primary and its replicas."""
+    def __init__(
+        self,
+        *,
+        replicas: int = 2,
+        sentinels: int = 3,
+        of_sentinels: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        """`settings` are those of `RedisServer`, for the primary and its replicas.
+
+        `of_sentinels` are the sentinels' own.
+        """
         self._counts = replicas, sentinels
+        self._of_sentinels = dict(of_sentinels or {})
         self._settings = settings
         self._stack = ExitStack()
         self.servers: list[RedisServer] = []
@@ -88,8 +101,9 @@ class Sentinels:
             for server in self.servers[1:]:
                 server.wait_until_follows()
             where = {key: self._settings[key] for key in _WHERE if key in self._settings}
+            settings = where | self._of_sentinels
             self._sentinels = [
-                self._stack.enter_context(_Sentinel(primary, sentinels // 2 + 1, **where))
+                self._stack.enter_context(_Sentinel(primary, sentinels // 2 + 1, **settings))
                 for _ in range(sentinels)
             ]
             self.sentinels = self._sentinels

@@ -1,8 +1,10 @@
 """What is said when a server will not do."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import redis
@@ -227,6 +229,8 @@ class TestTLS:
         "redis+cluster://localhost?slots=0",
         "redis+sentinel://localhost:26379",
         "redis+sentinel://localhost/main",
+        "redis+sentinel://localhost:26379/main?sentinel_ssl=maybe",
+        "redis://localhost?sentinel_password=secret",
         "redis://localhost:many",
         "redis+nothing://localhost",
         "redis://localhost?socket_timeout=-1",
@@ -251,6 +255,23 @@ def test_options_of_tls_are_told_from_unknown_ones() -> None:
         open_layer("redis://localhost?ssl_ca_certs=/file")
     with pytest.raises(ConfigurationError, match="nothing"):
         RedisChannelLayer(connection_kwargs={"nothing": 1})
+
+
+def test_sentinels_that_are_down_are_named_at_once() -> None:
+    url = "redis+sentinel://127.0.0.1:1,127.0.0.1:2/main"
+    with closing(RedisChannelLayer(url)) as layer:
+        start = time.monotonic()
+        with pytest.raises(LayerUnavailable, match=r"sentinel 127\.0\.0\.1:1: .*is it running"):
+            layer.parts[0].server.connect()
+    assert time.monotonic() - start < 1
+
+
+def test_arguments_for_sentinels_are_checked_before_any_is_asked() -> None:
+    url = "redis+sentinel://localhost:26379/main"
+    with pytest.raises(ConfigurationError, match=r"sentinel_kwargs.*nothing"):
+        RedisChannelLayer(url, sentinel_kwargs={"nothing": 1})
+    with pytest.raises(ConfigurationError, match=r"for redis\+sentinel.*: sentinel_password"):
+        RedisChannelLayer("redis://localhost", sentinel_kwargs={"password": "x"})
 
 
 def test_a_lane_that_no_encoding_has_is_on_no_shard() -> None:

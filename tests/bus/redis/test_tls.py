@@ -1,4 +1,7 @@
-"""Redis over TLS, with users and passwords, and on a cluster; mistakes are in `test_errors`."""
+"""Redis over TLS, with users and passwords, on a cluster and behind sentinels that have their own.
+
+Mistakes are in `test_errors`.
+"""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -6,12 +9,14 @@ from secrets import token_hex
 
 import pytest
 
+from busway.bus.errors import LayerUnavailable
 from busway.bus.redis import RedisChannelLayer
 from busway.bus.urls import open_layer
 from servers.binaries import need
 from servers.certificates import Authority
 from servers.cluster import Cluster
 from servers.redis import RedisServer
+from servers.sentinel import Sentinels
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +71,26 @@ def test_a_cluster_may_speak_tls(authority: Authority) -> None:
                 layer.send(f"work-{number}", {"n": number})
             for number in range(20):
                 assert layer.receive([f"work-{number}"])[1] == {"n": number}
+
+
+def test_sentinels_may_want_tls_and_a_password_of_their_own(authority: Authority) -> None:
+    own = {"tls": authority, "password": "watch"}
+    with Sentinels(
+        binary=need("redis"), replicas=1, sentinels=2, password="secret", of_sentinels=own
+    ) as group:
+        url = group.layer_url.replace("://", "://:secret@")
+        right = f"sentinel_ssl_ca_certs={authority.certificate}&sentinel_password=watch"
+        with closing(open_layer(f"{url}?{right}")) as layer:
+            layer.send("work", {"n": 1})
+            assert layer.receive(["work"]) == ("work", {"n": 1})
+        kwargs = {"ssl": True, "ssl_ca_certs": str(authority.certificate)}
+        with (
+            closing(RedisChannelLayer(url, sentinel_kwargs=kwargs)) as layer,
+            pytest.raises(LayerUnavailable, match="sentinel_password"),
+        ):
+            layer.send("work", {})
+        with (
+            closing(open_layer(f"{url}?sentinel_password=watch")) as layer,
+            pytest.raises(LayerUnavailable, match="sentinel_ssl=true"),
+        ):
+            layer.send("work", {})

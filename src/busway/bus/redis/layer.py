@@ -61,6 +61,7 @@ class RedisChannelLayer(ChannelLayer):
         prefix: str = "busway",
         slots: int | None = None,
         connection_kwargs: dict[str, Any] | None = None,
+        sentinel_kwargs: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """Use the bus at `url`.
@@ -72,6 +73,7 @@ class RedisChannelLayer(ChannelLayer):
             prefix: what the names of all keys begin with; buses with different ones are apart.
             slots: shards on a cluster; None: 16. All processes have to say the same.
             connection_kwargs: arguments of redis-py's connections, such as `ssl_ca_certs`.
+            sentinel_kwargs: arguments of its connections to sentinels, such as `password`.
             options: those of `ChannelLayer`.
 
         Raises `ConfigurationError`.
@@ -79,7 +81,7 @@ class RedisChannelLayer(ChannelLayer):
         super().__init__(**options)
         self.process = names.random_part()
         """This process's name on the bus."""
-        self.parts: list[Shard] = shards_of(url, prefix, slots, connection_kwargs)
+        self.parts: list[Shard] = shards_of(url, prefix, slots, connection_kwargs, sentinel_kwargs)
         self.plans = Plans(self.policies)
         self.groups = LocalGroups()
         ordering = {p.ordering for p in self.policies.all() if p.ordering is not None}
@@ -112,14 +114,16 @@ class RedisChannelLayer(ChannelLayer):
     def check_options(
         cls,
         url: str | Sequence[str] = DEFAULT_URL,
+        *,
         prefix: str = "busway",
         slots: int | None = None,
         connection_kwargs: dict[str, Any] | None = None,
+        sentinel_kwargs: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """See `ChannelLayer.check_options`."""
         super().check_options(**options)
-        shards_of(url, prefix, slots, connection_kwargs)
+        shards_of(url, prefix, slots, connection_kwargs, sentinel_kwargs)
 
     def _begin(self) -> None:
         """Make what belongs to this process alone."""

@@ -29,12 +29,14 @@ class RedisLocalChannelLayer(LocalAndRemoteChannelLayer):
         prefix: str = "busway",
         slots: int | None = None,
         connection_kwargs: dict[str, Any] | None = None,
+        sentinel_kwargs: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """Use the bus `local` of this machine, and the one at `url`.
 
         Args:
-            url: see `RedisChannelLayer`, as are `prefix`, `slots` and `connection_kwargs`.
+            url: see `RedisChannelLayer`, as are `prefix`, `slots`, `connection_kwargs` and
+                `sentinel_kwargs`.
             local: name of the IPC bus, None: that of the current directory; see
                 `IPCChannelLayer`, as for `directory` and `size`.
             options: those of `ChannelLayer`, for both.
@@ -43,7 +45,12 @@ class RedisLocalChannelLayer(LocalAndRemoteChannelLayer):
         """
         # Redis first: nothing is opened by it, and much can be wrong.
         remote = RedisChannelLayer(
-            url, prefix=prefix, slots=slots, connection_kwargs=connection_kwargs, **options
+            url,
+            prefix=prefix,
+            slots=slots,
+            connection_kwargs=connection_kwargs,
+            sentinel_kwargs=sentinel_kwargs,
+            **options,
         )
         super().__init__(IPCChannelLayer(local, directory=directory, size=size, **options), remote)
 
@@ -59,14 +66,23 @@ class RedisLocalChannelLayer(LocalAndRemoteChannelLayer):
     def check_options(
         cls,
         url: str | Sequence[str] = DEFAULT_URL,
+        *,
         local: str | None = None,
         directory: str | os.PathLike[str] | None = None,
         size: int = DEFAULT_SIZE,
         prefix: str = "busway",
         slots: int | None = None,
         connection_kwargs: dict[str, Any] | None = None,
+        sentinel_kwargs: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """See `ChannelLayer.check_options`."""
         IPCChannelLayer.check_options(local, directory, size, **options)
-        RedisChannelLayer.check_options(url, prefix, slots, connection_kwargs, **options)
+        RedisChannelLayer.check_options(
+            url,
+            prefix=prefix,
+            slots=slots,
+            connection_kwargs=connection_kwargs,
+            sentinel_kwargs=sentinel_kwargs,
+            **options,
+        )

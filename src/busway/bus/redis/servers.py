@@ -1,11 +1,14 @@
 """The servers of a bus, and how to connect to them: by redis-py."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, cast
 
 import redis
+from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, ConnectionPool
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from busway.bus.errors import ConfigurationError, LayerUnavailable
@@ -23,6 +26,20 @@ CONNECTION_OPTIONS: dict[str, type] = {
     "ssl_cert_reqs": str,
 }
 """Arguments of redis-py's connections that a layer's URL may have."""
+
+
+def true_or_false(text: str) -> bool:
+    """Return what `text` says in a URL. Raises `ValueError`."""
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
+SENTINEL_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "sentinel_ssl": true_or_false,
+    **{f"sentinel_{key}": kind for key, kind in CONNECTION_OPTIONS.items() if key != "db"},
+}
+"""The same for how sentinels are asked."""
 
 
 class Server:
@@ -84,6 +101,15 @@ class Server:
         return cast("AbstractConnection", made)
 
 
+_SENTINEL_ARGUMENTS = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "protocol": 2,
+    # Another one is asked instead: by itself redis-py asks one that is down for many seconds.
+    "retry": Retry(NoBackoff(), 0),
+}
+
+
 class SentinelServer(Server):
     """The server that sentinels call the master of a service."""
 
@@ -93,24 +119,54 @@ class SentinelServer(Server):
         options: Mapping[str, Any],
         sentinels: Sequence[tuple[str, int]],
         service: str,
+        asking: Mapping[str, Any],
     ) -> None:
-        """Ask `sentinels`; `url` says how to talk to the server they name."""
+        """Ask `sentinels`; `url` says how to talk to the server they name.
+
+        `asking` has arguments of redis-py's connections to the sentinels themselves. Those of TLS
+        turn it on. Raises `ConfigurationError` for what redis-py does not take.
+        """
         super().__init__(url, options)
         self.name = f"service {service}"
         self._service = service
-        self._sentinels = Sentinel(  # type: ignore[no-untyped-call]
-            sentinels, socket_timeout=1.0, socket_connect_timeout=1.0
-        )
+        given = {**_SENTINEL_ARGUMENTS, **asking}
+        if any(key.startswith("ssl_") for key in asking):
+            given.setdefault("ssl", True)
+        try:
+            self._sentinels = Sentinel(sentinels, sentinel_kwargs=given)  # type: ignore[no-untyped-call]
+            for sentinel in self._sentinels.sentinels:
+                pool = sentinel.connection_pool
+                pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError, redis.RedisError) as error:
+            raise ConfigurationError(f"sentinel_kwargs: {error}") from None
 
     def connect(self, patience: float | None = None) -> AbstractConnection:
         """Return a new connection to the master of now. Raises `LayerUnavailable`."""
         try:
             host, port = self._sentinels.discover_master(self._service)  # type: ignore[no-untyped-call]
         except redis.RedisError as error:
-            raise LayerUnavailable(
-                f"{self.name}: {error}; are the sentinels reachable, and is that its name?"
-            ) from error
+            raise LayerUnavailable(f"{self.name}: {self._complaint()}") from error
         return self._connect({**self._arguments, "host": host, "port": port}, patience)
+
+    def _complaint(self) -> str:
+        """Return why no sentinel names a master, and what to do about it."""
+        for sentinel in self._sentinels.sentinels:
+            try:
+                sentinel.ping()
+            except redis.RedisError as error:
+                where = sentinel.connection_pool.connection_kwargs
+                text = str(error).rstrip(".")
+                return f"sentinel {where['host']}:{where['port']}: {text}; {_advice(text)}"
+        return f"the sentinels know no master {self._service!r} that is healthy; is that its name?"
+
+
+def _advice(text: str) -> str:
+    """Return what to do about an error of a sentinel."""
+    if re.search("[Aa]uthentication|NOAUTH|WRONGPASS|username-password", text):
+        return "give the sentinels' own password: sentinel_password, and sentinel_username"
+    if re.search("SSL|[Rr]eset by peer|closed by server", text):
+        return "do the sentinels speak TLS? sentinel_ssl=true, and sentinel_ssl_ca_certs=FILE"
+    return "is it running, and the address right?"
 
 
 def _timeout(given: object) -> float:

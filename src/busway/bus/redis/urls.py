@@ -5,7 +5,8 @@
     redis+sentinel://host1:26379,host2:26379/main,other   services that sentinels know: shards
     redis+cluster://host1:7000,host2:7001         a cluster, of which some nodes are named
 
-With rediss+sentinel and rediss+cluster the servers speak TLS.
+With rediss+sentinel and rediss+cluster the servers speak TLS. How sentinels are asked is said by
+options of their own: sentinel_password=…
 """
 
 import re
@@ -14,7 +15,12 @@ from typing import Any
 
 from busway.bus.errors import ConfigurationError
 from busway.bus.redis.cluster import Cluster
-from busway.bus.redis.servers import CONNECTION_OPTIONS, SentinelServer, Server
+from busway.bus.redis.servers import (
+    CONNECTION_OPTIONS,
+    SENTINEL_OPTIONS,
+    SentinelServer,
+    Server,
+)
 from busway.bus.redis.shards import Shard, make_cluster_shards, make_shards
 from busway.bus.urls import LAYER_OPTIONS, query_options
 
@@ -30,10 +36,21 @@ def options_of(url: str, **others: Callable[[str], Any]) -> dict[str, Any]:
 
     Raises `ConfigurationError` for unknown ones, and those that are of another type.
     """
-    own: dict[str, Callable[[str], Any]] = {"prefix": str, "slots": int, **CONNECTION_OPTIONS}
-    options = query_options(url, LAYER_OPTIONS | own | others)
+    own: dict[str, Callable[[str], Any]] = {"prefix": str, "slots": int}
+    kinds = LAYER_OPTIONS | own | CONNECTION_OPTIONS | SENTINEL_OPTIONS | others
+    options = query_options(url, kinds)
     connection = {key: options.pop(key) for key in CONNECTION_OPTIONS if key in options}
-    return {"url": url.partition("?")[0], "connection_kwargs": connection, **options}
+    asking = {
+        key.removeprefix("sentinel_"): options.pop(key)
+        for key in SENTINEL_OPTIONS
+        if key in options
+    }
+    return {
+        "url": url.partition("?")[0],
+        "connection_kwargs": connection,
+        "sentinel_kwargs": asking or None,
+        **options,
+    }
 
 
 def shards_of(
@@ -41,19 +58,22 @@ def shards_of(
     prefix: str,
     slots: int | None,
     connection_kwargs: Mapping[str, Any] | None,
+    sentinel_kwargs: Mapping[str, Any] | None,
 ) -> list[Shard]:
     """Return the shards of the bus at `url`. Raises `ConfigurationError`."""
-    if not isinstance(connection_kwargs, Mapping | None):
-        raise ConfigurationError(
-            f"connection_kwargs is {connection_kwargs!r}, expected a dict of argument → value"
-        )
-    options = dict(connection_kwargs or {})
+    options = _arguments("connection_kwargs", connection_kwargs)
+    asking = _arguments("sentinel_kwargs", sentinel_kwargs)
     urls = _checked(url)
     _check_prefix(prefix)
     scheme, _, rest = urls[0].partition("://")
     plain, _, kind = scheme.partition("+")
     if slots is not None and kind != "cluster":
         raise ConfigurationError("'slots' is for a cluster: redis+cluster://host:port")
+    if asking and kind != "sentinel":
+        raise ConfigurationError(
+            "options of sentinels are for redis+sentinel://host:26379/SERVICE: "
+            + ", ".join(f"sentinel_{key}" for key in asking)
+        )
     if not kind:
         servers = [Server(one, options) for each in urls for one in _split(each)]
         return make_shards(servers, prefix)
@@ -65,10 +85,16 @@ def shards_of(
         starts = [Server(one, options) for one in _split(f"{plain}://{rest}")]
         return make_cluster_shards(Cluster(starts), slots or SLOTS, prefix)
     if kind == "sentinel":
-        return make_shards(_services(f"{plain}://{rest}", options), prefix)
+        return make_shards(_services(f"{plain}://{rest}", options, asking), prefix)
     raise ConfigurationError(
         f"{scheme}:// is not known; expected redis, redis+sentinel, redis+cluster, rediss, …"
     )
+
+
+def _arguments(name: str, given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping | None):
+        raise ConfigurationError(f"{name} is {given!r}, expected a dict of argument → value")
+    return dict(given or {})
 
 
 def _checked(url: object) -> list[str]:
@@ -99,7 +125,7 @@ def _split(url: str) -> list[str]:
     return [f"{scheme}://{user}{at}{host}{slash}{path}" for host in hosts.split(",")]
 
 
-def _services(url: str, options: dict[str, Any]) -> list[Server]:
+def _services(url: str, options: dict[str, Any], asking: dict[str, Any]) -> list[Server]:
     scheme, _, rest = url.partition("://")
     hosts, _, services = rest.partition("/")
     user, at, hosts = hosts.rpartition("@")
@@ -114,4 +140,6 @@ def _services(url: str, options: dict[str, Any]) -> list[Server]:
             raise ConfigurationError(f"sentinel {host!r}: expected host:port")
         sentinels.append((name, int(port)))
     template = f"{scheme}://{user}{at}sentinel"
-    return [SentinelServer(template, options, sentinels, one) for one in services.split(",")]
+    return [
+        SentinelServer(template, options, sentinels, one, asking) for one in services.split(",")
+    ]
