@@ -16,7 +16,7 @@ from bus.topics import LONG, OfServers
 from busway.bus.conformance import Factory, Suite
 from busway.bus.errors import ConfigurationError
 from busway.bus.ipc import IPCChannelLayer
-from busway.bus.local_and_remote import LocalAndRemoteReceiver
+from busway.bus.local_and_remote_receiver import LocalAndRemoteReceiver
 from busway.bus.operations import Outcome, Send
 from busway.bus.redis import RedisLocalChannelLayer, links
 from busway.bus.urls import check_url, open_layer
