@@ -13,7 +13,7 @@ from busway.bus.errors import BusError, BuswayError, MessageTooLarge
 from busway.bus.operations import Send
 from busway.interfaces.web.replies import HTTPReply, ReplyError, parse_http_reply
 from busway.interfaces.web.requests import Head
-from busway.interfaces.web.states import HTTP, REQUEST, HTTPEvent
+from busway.interfaces.web.states import DONE, HTTP, REQUEST, WAITING, HTTPEvent
 
 if TYPE_CHECKING:
     from busway.interfaces.web.gateway import Gateway
@@ -29,6 +29,8 @@ STALLED = HTTPReply(408, [*_PLAIN, (b"connection", b"close")], b"The request bod
 STOPPING = HTTPReply(503, _RETRY, b"The service restarts. Try again.")
 FAULT = HTTPReply(500, _PLAIN, b"Internal server error.")
 TOO_LARGE = HTTPReply(413, _PLAIN, b"The request is too large.")
+
+_PART, _LAST = HTTPEvent.PART, HTTPEvent.LAST
 
 _GRACE = 0.5
 """Seconds after which a request that has no answer yet is watched for its client's leaving."""
@@ -82,7 +84,7 @@ class HTTPConnection(ABC):
     def __init__(self, gateway: "Gateway", head: Head) -> None:
         self.gateway = gateway
         self.head = head
-        self.state = HTTP.WAITING
+        self.state = WAITING
         self.channel = ""
         self.waiting: deque[Send] | None = None
         self.slot = 0
@@ -172,7 +174,7 @@ class HTTPConnection(ABC):
 
     def acknowledge(self, parts: int) -> None:
         """Tell the worker that `parts` parts have been written to the client."""
-        if self.ack_channel is None or self.state is HTTP.DONE:
+        if self.ack_channel is None or self.state is DONE:
             return
         self._acked += parts
         if self._acks is None:
@@ -191,7 +193,7 @@ class HTTPConnection(ABC):
     def deliver(self, message: Mapping[str, Any]) -> None:
         """Carry out a worker's reply: a part of the response."""
         try:
-            reply = parse_http_reply(message, first=self.state is HTTP.WAITING)
+            reply = parse_http_reply(message, first=self.state is WAITING)
         except ReplyError as error:
             self.fault(error)
             return
@@ -201,7 +203,7 @@ class HTTPConnection(ABC):
             return
         if reply.more and reply.ack_channel is not None:
             self._await_part(reply.ack_channel)
-        self.step(HTTPEvent.PART if reply.more else HTTPEvent.LAST, reply)
+        self.step(_PART if reply.more else _LAST, reply)
 
     def _await_part(self, ack_channel: str) -> None:
         """Note that a worker is busy with the response, and would be missed if it died."""
@@ -242,7 +244,7 @@ class HTTPConnection(ABC):
             self._watched = True
             self.watch()
         options = self.gateway.options
-        if self.state is HTTP.WAITING:
+        if self.state is WAITING:
             timeout, since, reason = options.http_timeout, self.asked, "unanswered request"
         elif self.ack_channel is not None:
             timeout, since, reason = options.stream_timeout, self._heard, "silent stream"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_PAIR = (list, tuple)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 _CLOSE_CODES = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
@@ -39,6 +41,7 @@ class WebSocketReply(msgspec.Struct, frozen=True, gc=False):
     """True: complete the handshake; False: deny it; None: it does not say."""
     subprotocol: str | None = None
     headers: Headers = []
+    """Names in lower case."""
     data: str | bytes | None = None
     """A message for the client."""
     close: int | None = None
@@ -54,6 +57,7 @@ class HTTPReply(msgspec.Struct, frozen=True, gc=False):
 
     status: int | None = None
     headers: Headers = []
+    """Names in lower case."""
     content: bytes = b""
     more: bool = False
     ack_channel: str | None = None
@@ -134,6 +138,8 @@ def parse_http_reply(message: Mapping[str, Any], *, first: bool) -> HTTPReply:
 def _check_keys(message: Mapping[str, Any], keys: Mapping[str, type | tuple[type, ...]]) -> None:
     for key, value in message.items():
         kinds = keys.get(key)
+        if kinds is type(value):
+            continue
         if kinds is None:
             raise ReplyError(f"unknown key {key!r}", "only " + ", ".join(keys))
         if not isinstance(value, kinds) or (kinds is int and isinstance(value, bool)):
@@ -173,23 +179,38 @@ def _status(status: int, *, least: int) -> int:
 
 def _headers(headers: list[Any]) -> Headers:
     found: Headers = []
+    values: list[bytes] = []
     for pair in headers:
         if not (
-            isinstance(pair, list | tuple)
+            isinstance(pair, _PAIR)
             and len(pair) == 2
             and isinstance(pair[0], bytes)
             and isinstance(pair[1], bytes)
         ):
             raise ReplyError(f"header {_short(pair)}", "[name, value], both bytes")
-        name, value = pair
-        if not _NAME.fullmatch(name):
-            raise ReplyError(f"header name {_short(name)}", "a token of RFC 9110")
+        given, value = pair
+        found.append((_name(given), value))
+        values.append(value)
+    every_value = b"".join(values)
+    if not (every_value.isascii() and every_value.decode().isprintable()):
+        _check_values(found)
+    return found
+
+
+@lru_cache(maxsize=1000)
+def _name(given: bytes) -> bytes:
+    """Return the name of a header in lower case."""
+    if not _NAME.fullmatch(given):
+        raise ReplyError(f"header name {_short(given)}", "a token of RFC 9110")
+    return given.lower()
+
+
+def _check_values(headers: Headers) -> None:
+    for name, value in headers:
         if _BAD_VALUE.search(value):
             raise ReplyError(
                 f"header {name.decode()!r} has {_short(value)}", "a value without control bytes"
             )
-        found.append((name, value))
-    return found
 
 
 def _short(value: object) -> str:

@@ -8,8 +8,8 @@ from busway.interfaces.web.http_reader import Request
 from busway.interfaces.web.http_writer import ResponseWriter
 from busway.interfaces.web.options import CHUNK, WINDOW
 from busway.interfaces.web.replies import HTTPReply, ReplyError
-from busway.interfaces.web.requests import BadRequest, Head, admit
-from busway.interfaces.web.states import HTTP
+from busway.interfaces.web.requests import BadRequest, Head, admit_parsed
+from busway.interfaces.web.states import DONE
 
 if TYPE_CHECKING:
     from busway.interfaces.web.uvicorn_http import HTTPProtocol
@@ -33,9 +33,7 @@ class UvicornRequest(HTTPConnection):
         super().__init__(protocol.gateway, head)
         self._protocol = protocol
         self.incoming = incoming
-        self.writer = ResponseWriter(
-            incoming.method, incoming.version, keep_alive=incoming.keep_alive
-        )
+        self.writer = ResponseWriter(incoming.method, incoming.version, incoming.keep_alive)
         self._parts: deque[HTTPReply] | None = None
         """Parts of the response that wait for the client to take those before; None: none."""
         self._queued = 0
@@ -55,10 +53,10 @@ class UvicornRequest(HTTPConnection):
         if waits:
             writer.keep_alive = False  # who is turned away now may leave out the body, or may not
         try:
-            admit(self.head, self.gateway.options)
+            admit_parsed(self.head, self.gateway.options)
         except BadRequest as refusal:
             self.gateway.count("refused request")
-            self.state = HTTP.DONE
+            self.state = DONE
             self.write_part(HTTPReply(refusal.status, refusal.headers, refusal.text.encode()))
             return
         if not self.admitted():
