@@ -88,4 +88,6 @@ def plain_response(status: int, text: str) -> dict[str, Any]:
 
 def pairs(headers: Headers) -> Iterable[tuple[str | bytes, str | bytes]]:
     """Return headers as pairs."""
+    if isinstance(headers, list):  # most are, and to ask for a `Mapping` takes longer
+        return headers
     return list(headers.items()) if isinstance(headers, Mapping) else headers

@@ -25,7 +25,7 @@ from busway.app.http import answer, response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
 from busway.django import database
-from busway.django.requests import AsgiRequest, receive_body, script_name
+from busway.django.requests import AsgiRequest, receive_body
 
 __all__ = ["AsgiHandler", "AsgiRequest", "AsyncAsgiHandler", "ViewConsumer"]
 
@@ -108,8 +108,9 @@ class AsgiHandler(BaseHandler):
         return self._request(message, body)
 
     def _request(self, message: Message, body: IO[bytes] | None) -> AsgiRequest:
-        set_script_prefix(f"{script_name(message.content)}/")
-        return self.request_class(message, body)
+        request = self.request_class(message, body)
+        set_script_prefix(f"{request.script_name}/")
+        return request
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""

@@ -244,6 +244,8 @@ def script_name(content: dict[str, Any]) -> str:
 
 def path_info(path: str, prefix: str) -> str:
     """Return `path` below `prefix`; servers and proxies differ in whether it has the prefix."""
+    if not prefix:
+        return path or "/"
     return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
 
 
