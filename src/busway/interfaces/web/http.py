@@ -7,6 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from busway.bus.errors import BusError, BuswayError, MessageTooLarge
@@ -144,7 +145,7 @@ class HTTPConnection(ABC):
             message["body_channel"] = self.body_channel
             self._body = Outlet(self.body_accepted)
         self.asked = gateway.time()
-        gateway.wheel.set(self, self.asked + _GRACE)
+        self.remind(self.asked + _GRACE)
         gateway.bus.post(Send("http.request", message, checked=True), self)
 
     def post_body(self, content: bytes, *, more: bool) -> None:
@@ -210,7 +211,7 @@ class HTTPConnection(ABC):
         gateway = self.gateway
         self._heard = gateway.time()
         if self.ack_channel is None and self._watched and gateway.options.stream_timeout:
-            gateway.wheel.set(self, self._heard + gateway.options.stream_timeout)
+            self.remind(self._heard + gateway.options.stream_timeout)
         self.ack_channel = ack_channel
 
     def fault(self, error: Exception) -> None:
@@ -238,6 +239,13 @@ class HTTPConnection(ABC):
 
     # -- from the server ----------------------------------------------------------------
 
+    def remind(self, deadline: float) -> None:
+        """Have `expire` called at `deadline`, and not at any other time; inf: never."""
+        if deadline is inf:
+            self.gateway.wheel.discard(self)
+        else:
+            self.gateway.wheel.set(self, deadline)
+
     def expire(self, now: float) -> None:
         """See `timers.Timed`: watch a request that takes long, give up one that takes too long."""
         if not self._watched:
@@ -255,7 +263,7 @@ class HTTPConnection(ABC):
         if self.body_channel is not None:
             since = now  # the worker waits for the client, for which there is a limit of its own
         if now < since + timeout:
-            self.gateway.wheel.set(self, since + timeout)
+            self.remind(since + timeout)
             return
         self.gateway.count(reason)
         self.step(HTTPEvent.LATE, LATE)
@@ -294,7 +302,7 @@ class HTTPConnection(ABC):
 
     def _end(self) -> None:
         gateway = self.gateway
-        gateway.wheel.discard(self)
+        self.remind(inf)
         gateway.unregister(self)
         if self._body is not None:
             gateway.bus.abandon(self._body)

@@ -80,7 +80,8 @@ def admit_parsed(head: Head, options: WebOptions) -> None:
         raise BadRequest(400, "A request names its host once.")
     if b"_" in b"".join(names):
         head.headers = [pair for pair in head.headers if b"_" not in pair[0]]
-    head.root_path = head.root_path or options.root_path
+    if not head.root_path and options.root_path:
+        head.root_path = options.root_path
     if options.proxy_headers:
         _take_proxy_headers(head, options.proxy_hops)
 

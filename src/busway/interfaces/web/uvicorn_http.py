@@ -71,6 +71,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._awaited = _NOTHING
         self._deadline = inf
         """When it has to be there."""
+        self.reminder = inf
+        """When the first in line wants to be told the time."""
         self._drain: Drain | None = None
         self._client: Address = None
         self._server: Address = None
@@ -186,12 +188,14 @@ class HTTPProtocol(asyncio.Protocol):
 
     def answered(self) -> None:
         """Go on: the response to the first in line is complete, or ends here."""
+        line = self._line
         self._state.total_requests += 1
-        if not self._line.popleft().writer.keep_alive:
-            self._line.clear()
+        if not line.popleft().writer.keep_alive:
+            line.clear()
             self._let_finish()
         elif not self._is_serving:
-            self._serve()
+            if line:
+                self._serve()
             self.mind()
 
     def mind(self) -> None:
@@ -210,7 +214,7 @@ class HTTPProtocol(asyncio.Protocol):
         elif not reader.request.complete:
             self._await(_BODY, self._options.body_timeout or inf)
         elif line:
-            self._await(_NOTHING, inf)
+            self._awaited, self._deadline = _NOTHING, inf
         elif self._awaited is _NOTHING or self._awaited is _BODY:
             self._await(_NEXT, self._options.keep_alive)
 
@@ -235,9 +239,13 @@ class HTTPProtocol(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """See `timers.Timed`: what is awaited may not have come in time."""
+        if now >= self.reminder:
+            self.reminder = inf
+            self._line[0].expire(now)
         if now < self._deadline:
-            if self._deadline is not inf:
-                self.gateway.wheel.set(self, self._deadline)
+            following = min(self._deadline, self.reminder)
+            if following is not inf:
+                self.gateway.wheel.set(self, following)
             return
         awaited, self._awaited = self._awaited, _NOTHING
         if awaited is _HEAD:

@@ -1,6 +1,7 @@
 """An HTTP request under uvicorn: its body to the bus, its response to the transport."""
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 from busway.interfaces.web.http import FAULT, HTTPConnection
@@ -96,7 +97,13 @@ class UvicornRequest(HTTPConnection):
         """See `HTTPConnection`."""
         self.go_on()
 
-    # -- the client's leaving -----------------------------------------------------------
+    # -- time, and the client's leaving -------------------------------------------------
+
+    def remind(self, deadline: float) -> None:
+        """See `HTTPConnection`: the protocol has the timer, for one request after the other."""
+        self._protocol.reminder = deadline
+        if deadline is not inf:
+            self.gateway.wheel.hasten(self._protocol, deadline)
 
     def watch(self) -> None:
         """See `HTTPConnection`: the transport says it unasked."""
@@ -161,6 +168,6 @@ class UvicornRequest(HTTPConnection):
         self._is_over = True
         self._parts = None
         self.is_holding = False
-        self.incoming.discard()
-        gateway, writer = self.gateway, self.writer
-        gateway.log.request(self.head, writer.status, writer.size, gateway.time() - self.started)
+        if not self.incoming.complete:
+            self.incoming.discard()
+        self.gateway.log.request(self, self.writer.status, self.writer.size)
