@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -189,7 +188,7 @@ def _headers(headers: list[Any]) -> Headers:
         ):
             raise ReplyError(f"header {_short(pair)}", "[name, value], both bytes")
         given, value = pair
-        found.append((_name(given), value))
+        found.append((_names[given], value))
         values.append(value)
     every_value = b"".join(values)
     if not (every_value.isascii() and every_value.decode().isprintable()):
@@ -197,12 +196,21 @@ def _headers(headers: list[Any]) -> Headers:
     return found
 
 
-@lru_cache(maxsize=1000)
-def _name(given: bytes) -> bytes:
-    """Return the name of a header in lower case."""
-    if not _NAME.fullmatch(given):
-        raise ReplyError(f"header name {_short(given)}", "a token of RFC 9110")
-    return given.lower()
+class _Names(dict[bytes, bytes]):
+    """Name of a header → that name in lower case, if it is one."""
+
+    def __missing__(self, given: bytes) -> bytes:
+        if not _NAME.fullmatch(given):
+            raise ReplyError(f"header name {_short(given)}", "a token of RFC 9110")
+        name = given.lower()
+        if len(name) <= 64:  # what workers make up is not to fill the memory
+            if len(self) >= 1000:
+                self.clear()
+            self[given] = name
+        return name
+
+
+_names = _Names()
 
 
 def _check_values(headers: Headers) -> None:
