@@ -12,7 +12,6 @@ Headers = list[tuple[bytes, bytes]]
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_PAIR = (list, tuple)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 _CLOSE_CODES = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
@@ -76,6 +75,8 @@ _WEBSOCKET_KEYS: dict[str, type | tuple[type, ...]] = {
     "content": bytes,
 }
 
+_WEBSOCKET_DATA: dict[str, type[str | bytes]] = {"text": str, "bytes": bytes}
+
 _HTTP_KEYS: dict[str, type | tuple[type, ...]] = {
     "status": int,
     "headers": list,
@@ -88,6 +89,10 @@ _HTTP_KEYS: dict[str, type | tuple[type, ...]] = {
 
 def parse_websocket_reply(message: Mapping[str, Any]) -> WebSocketReply:
     """Return the reply in `message`; raises `ReplyError`."""
+    if len(message) == 1:  # what nearly every one is: a text or bytes
+        ((key, data),) = message.items()
+        if type(data) is _WEBSOCKET_DATA.get(key):
+            return WebSocketReply(data=data)
     _check_keys(message, _WEBSOCKET_KEYS)
     text, data = message.get("text"), message.get("bytes")
     if text is not None and data is not None:
@@ -178,22 +183,38 @@ def _status(status: int, *, least: int) -> int:
 
 def _headers(headers: list[Any]) -> Headers:
     found: Headers = []
-    values: list[bytes] = []
+    if not headers:
+        return found
+    values = []
+    try:
+        for name, value in headers:
+            found.append((_names[name], value))
+            values.append(value)
+        every_value = b"".join(values)
+    except (TypeError, ValueError):
+        _check_headers(headers)
+        raise
+    if not (every_value.isascii() and every_value.decode().isprintable()):
+        _check_headers(headers)
+    return found
+
+
+def _check_headers(headers: list[Any]) -> None:
+    """Raise `ReplyError` for the first that is wrong."""
     for pair in headers:
         if not (
-            isinstance(pair, _PAIR)
+            isinstance(pair, list | tuple)
             and len(pair) == 2
             and isinstance(pair[0], bytes)
             and isinstance(pair[1], bytes)
         ):
             raise ReplyError(f"header {_short(pair)}", "[name, value], both bytes")
-        given, value = pair
-        found.append((_names[given], value))
-        values.append(value)
-    every_value = b"".join(values)
-    if not (every_value.isascii() and every_value.decode().isprintable()):
-        _check_values(found)
-    return found
+        name, value = pair
+        _ = _names[name]
+        if _BAD_VALUE.search(value):
+            raise ReplyError(
+                f"header {name.decode()!r} has {_short(value)}", "a value without control bytes"
+            )
 
 
 class _Names(dict[bytes, bytes]):
@@ -211,14 +232,6 @@ class _Names(dict[bytes, bytes]):
 
 
 _names = _Names()
-
-
-def _check_values(headers: Headers) -> None:
-    for name, value in headers:
-        if _BAD_VALUE.search(value):
-            raise ReplyError(
-                f"header {name.decode()!r} has {_short(value)}", "a value without control bytes"
-            )
 
 
 def _short(value: object) -> str:
