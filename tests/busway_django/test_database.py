@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.cache import cache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.signals import request_finished
 from django.db import close_old_connections, connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import get_urlconf, path, set_urlconf
 from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
@@ -120,7 +122,26 @@ def let_go(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-urlpatterns = [path("keep", keep), path("let-go", let_go)]
+def other_urls(request: HttpRequest) -> HttpResponse:
+    """Go on with other URLs than the project's, which are for this request only."""
+    del request
+    set_urlconf("busway_django.project.urls")
+    return HttpResponse()
+
+
+def use_cache(request: HttpRequest) -> HttpResponse:
+    """Use the cache."""
+    del request
+    cache.set("key", "value")
+    return HttpResponse()
+
+
+urlpatterns = [
+    path("keep", keep),
+    path("let-go", let_go),
+    path("other-urls", other_urls),
+    path("cache", use_cache),
+]
 
 
 @pytest.mark.usefixtures("file_database")
@@ -145,6 +166,44 @@ def test_connections_are_looked_after_around_views(
         browser.send("/let-go")
         assert browser.response().status == 200
     assert _djangos_are_there()
+
+
+def tell_urls(message: Message) -> None:
+    """Answer which URLs are in use."""
+    message.reply_channel.send({"urls": get_urlconf()})
+
+
+def test_what_a_view_does_to_the_urls_is_not_seen_by_consumers(
+    layer: ChannelLayer, browser: Browser, settings: Settings
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = []
+    with tending_connections(), working(layer, [route("tell", tell_urls)]):
+        browser.send("/other-urls")
+        assert browser.response().status == 200
+        assert call(layer, browser, "tell") == {"urls": None}
+
+
+class ClosingCache(LocMemCache):
+    """A cache that has to be closed."""
+
+    closed = 0
+
+    def close(self, **_: Any) -> None:
+        """Count it."""
+        ClosingCache.closed += 1
+
+
+def test_a_cache_that_means_to_be_closed_after_requests_is_closed(
+    layer: ChannelLayer, browser: Browser, settings: Settings
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = []
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.ClosingCache"}}
+    with tending_connections(), working(layer):
+        browser.send("/cache")
+        assert browser.response().status == 200
+    assert ClosingCache.closed == 1
 
 
 def _djangos_are_there() -> bool:

@@ -53,12 +53,12 @@ def answer(message: Message, reply: dict[str, Any]) -> None:
 
     Unlike what a consumer sends, it is neither checked nor copied.
     """
-    channel = message.reply_to()
-    outbox = held_by(channel.channel_layer)
-    if outbox is None:
-        channel.send(reply)
+    name = message.content.get("reply_channel")
+    outbox = held_by(message.channel_layer)
+    if outbox is None or name is None:
+        message.reply_to().send(reply)
     else:
-        outbox.append(Send(channel.name, reply, checked=True))
+        outbox.append(Send(name, reply, checked=True))  # the layer checks the name
 
 
 def response_head(status: int, headers: Headers) -> dict[str, Any]:
@@ -88,4 +88,6 @@ def plain_response(status: int, text: str) -> dict[str, Any]:
 
 def pairs(headers: Headers) -> Iterable[tuple[str | bytes, str | bytes]]:
     """Return headers as pairs."""
+    if isinstance(headers, list):  # most are, and to ask for a `Mapping` takes longer
+        return headers
     return list(headers.items()) if isinstance(headers, Mapping) else headers

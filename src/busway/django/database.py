@@ -1,21 +1,35 @@
-"""Database connections: looked after around each consumer and view, as Django does it."""
+"""Database connections, URLs and caches: looked after around each consumer and view, as Django
+does it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import local
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.core.cache import caches, close_caches
+from django.core.cache.backends.base import BaseCache
+from django.core.handlers.base import reset_urlconf
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.dispatch import Signal
+from django.urls import set_urlconf
+from django.utils.module_loading import import_string
 
 
 def begin() -> None:
-    """Let a sync consumer, or view, find no connection that is broken or too old."""
+    """Let a sync consumer find no connection that is broken or too old, and no view's URLs."""
+    if _thread.has_urlconf:
+        _thread.has_urlconf = False
+        set_urlconf(None)
+    _begin()
+
+
+def _begin() -> None:
     opened = _thread.opened
     if opened and not _kept.get():
         for connection in opened:
@@ -35,12 +49,14 @@ def end() -> None:
 def begin_request() -> None:
     """Do `begin` for a view, unless Django's own receivers do it."""
     if _requests.are_ours:
-        begin()
+        _begin()
 
 
 def end_request() -> None:
     """Do `end` for a view, unless Django's own receivers do it."""
     if _requests.are_ours:
+        # The next view sets its URLs anyway.
+        _thread.has_urlconf = True
         end()
 
 
@@ -61,7 +77,7 @@ def keeping_connections() -> Iterator[None]:
     """Leave connections alone meanwhile: they are a test's, and so are the queries it counts."""
     token = _kept.set(True)
     try:
-        with _without_djangos():
+        with _without(_CONNECTIONS):
             yield
     finally:
         _kept.reset(token)
@@ -72,23 +88,26 @@ def tending_connections() -> Iterator[None]:
     """Leave it to `begin` and `end` to look after connections, in a process that runs workers.
 
     Django's receivers do the same around requests, but each asks for the thread's connection to
-    every database, open or not: a third of the time of a short view. Whatever else in the process
-    sends Django's signals of requests has its connections left alone.
+    every database, for every cache, or for the URLs it uses: that takes longer than a short view.
+    Whatever else in the process sends Django's signals of requests has its connections left alone.
     """
     for connection in connections.all(initialized_only=True):
         _note(connection)
     _requests.are_ours = True
     try:
-        with _without_djangos():
+        with _without([*_CONNECTIONS, *_URLCONF, *([] if _caches_close() else _CACHES)]):
             yield
     finally:
         _requests.are_ours = False
 
 
+_Receivers = list[tuple[Signal, Callable[..., None]]]
+
+
 @contextmanager
-def _without_djangos() -> Iterator[None]:
+def _without(receivers: _Receivers) -> Iterator[None]:
     """Take out what Django does around requests."""
-    undone = [(signal, receiver) for signal, receiver in _OWN if signal.disconnect(receiver)]
+    undone = [(signal, receiver) for signal, receiver in receivers if signal.disconnect(receiver)]
     try:
         yield
     finally:
@@ -96,12 +115,25 @@ def _without_djangos() -> Iterator[None]:
             signal.connect(receiver)
 
 
-_OWN = [
+_CONNECTIONS: _Receivers = [
     (request_started, reset_queries),
     (request_started, close_old_connections),
     (request_finished, close_old_connections),
 ]
-"""What Django itself does around requests."""
+"""What Django itself does around requests for the sake of connections."""
+
+_URLCONF: _Receivers = [(request_finished, reset_urlconf)]
+
+_CACHES: _Receivers = [(request_finished, close_caches)]
+
+
+def _caches_close() -> bool:
+    """Tell whether closing means anything to one of the caches of the settings."""
+    try:
+        backends = [import_string(params["BACKEND"]) for params in caches.settings.values()]
+    except (ImportError, KeyError):
+        return True  # who uses it is told
+    return any(backend.close is not BaseCache.close for backend in backends)
 
 
 _kept = ContextVar("busway_django_connections_kept", default=False)
@@ -122,6 +154,8 @@ class _Thread(local):
     def __init__(self) -> None:
         self.opened: list[BaseDatabaseWrapper] = []
         """Connections of this thread that were opened; `begin` forgets those that are closed."""
+        self.has_urlconf = False
+        """Whether the URLs may be set that a view was found in."""
 
 
 _thread = _Thread()

@@ -25,7 +25,7 @@ from busway.app.http import answer, response_head
 from busway.app.message import Message
 from busway.app.streaming import CHUNK_SIZE, astream_response, stream_response
 from busway.django import database
-from busway.django.requests import AsgiRequest, receive_body, script_name
+from busway.django.requests import AsgiRequest, receive_body
 
 __all__ = ["AsgiHandler", "AsgiRequest", "AsyncAsgiHandler", "ViewConsumer"]
 
@@ -108,8 +108,9 @@ class AsgiHandler(BaseHandler):
         return self._request(message, body)
 
     def _request(self, message: Message, body: IO[bytes] | None) -> AsgiRequest:
-        set_script_prefix(f"{script_name(message.content)}/")
-        return self.request_class(message, body)
+        request = self.request_class(message, body)
+        set_script_prefix(f"{request.script_name}/")
+        return request
 
     def _check(self, request: AsgiRequest, response: HttpResponseBase) -> None:
         """Raise what the worker is to see."""
@@ -134,19 +135,17 @@ class AsgiHandler(BaseHandler):
 
     def _whole(self, message: Message, response: HttpResponseBase) -> dict[str, Any] | None:
         """Return the response as one message, if it is short, or only its head is sent."""
-        content = b"" if response.streaming else content_of(response)
         is_head = message.content["method"] == "HEAD"
-        if not is_head and (response.streaming or len(content) > self._part_size(message)):
+        content, length = b"", None
+        if not response.streaming:
+            content = content_of(response)
+            length = len(content)
+        if not is_head and (length is None or length > self._part_size(message)):
             return None
-        headers = _headers(response)
-        if not (
-            response.streaming
-            or "content-length" in _stored(response)
-            or response.status_code in _BODILESS
-        ):
-            headers.append(("Content-Length", str(len(content))))
-        head = response_head(response.status_code, headers)
-        return {**head, "content": b"" if is_head else content, "more_content": False}
+        reply = response_head(response.status_code, _headers(response, length))
+        reply["content"] = b"" if is_head else content
+        reply["more_content"] = False
+        return reply
 
     def _part_size(self, message: Message) -> int:
         """Return how much content one message may have, in bytes: the layer has a limit too."""
@@ -237,11 +236,15 @@ def content_of(response: HttpResponseBase) -> bytes:
     return content
 
 
-def _headers(response: HttpResponseBase) -> Headers:
-    headers: Headers = list(_stored(response).values())
+def _headers(response: HttpResponseBase, length: int | None = None) -> Headers:
+    """Return the headers of a response; `length` is that of its content, where it is known."""
+    stored = _stored(response)
+    headers: Headers = list(stored.values())
     if response.status_code in _BODILESS:
         # CommonMiddleware says 0 here, which HTTP forbids (RFC 9110, section 8.6).
         headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+    elif length is not None and "content-length" not in stored:
+        headers.append(("Content-Length", str(length)))
     if response.cookies:
         headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
     return headers

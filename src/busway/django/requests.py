@@ -1,7 +1,6 @@
 """Django's request, made of an `http.request` message."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from io import SEEK_END, BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
@@ -76,8 +75,7 @@ class AsgiRequest(HttpRequest):
             (server[0], str(server[1])) if server else ("unknown", "0")
         )
         for name, value in content.get("headers", ()):
-            # The names of clients' making are not to stay in memory.
-            key = _meta_key(name) if len(name) <= 64 else _meta_key.__wrapped__(name)
+            key = _meta_keys[name]
             text = value.decode("latin-1")
             if key in meta:
                 # The same header again: RFC 9110, section 5.3; cookies: RFC 6265, section 5.4.
@@ -244,12 +242,23 @@ def script_name(content: dict[str, Any]) -> str:
 
 def path_info(path: str, prefix: str) -> str:
     """Return `path` below `prefix`; servers and proxies differ in whether it has the prefix."""
+    if not prefix:
+        return path or "/"
     return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
 
 
-@lru_cache(maxsize=1024)
-def _meta_key(name: bytes) -> str:
-    """Return the key of a header in META."""
-    if name in (b"content-length", b"content-type"):
-        return name.decode().upper().replace("-", "_")
-    return "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+class _MetaKeys(dict[bytes, str]):
+    """Name of a header → its key in META."""
+
+    def __missing__(self, name: bytes) -> str:
+        key = name.decode("latin-1").upper().replace("-", "_")
+        if name not in (b"content-length", b"content-type"):
+            key = f"HTTP_{key}"
+        if len(name) <= 64:  # names of clients' making are not to fill the memory
+            if len(self) >= 1000:
+                self.clear()
+            self[name] = key
+        return key
+
+
+_meta_keys = _MetaKeys()

@@ -1,5 +1,7 @@
 """Requests from bytes: whole, in pieces, and what is none."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,16 @@ def test_requests_are_the_same_however_they_are_cut(reader: RequestReader, size:
     assert reader.failure is None
     assert not reader.in_head
     assert not reader.in_body
+
+
+@given(st.binary(max_size=6), st.binary(max_size=6), st.sampled_from([b"X-Any", b"Connection"]))
+def test_no_head_is_found_that_has_bad_characters(name: bytes, value: bytes, known: bytes) -> None:
+    reader = RequestReader(LIMIT)
+    lines = b"%s: %s\r\n%sa: 1\r\n" % (known, value, name)
+    for request in reader.feed(b"GET / HTTP/1.1\r\nHost: x\r\n%s\r\n" % lines):
+        for found, text in request.headers:
+            assert re.fullmatch(rb"[!#$%&'*+\-.^_`|~0-9a-z]+", found)
+            assert not set(text) & ({*range(32), 127} - {9})
 
 
 @pytest.mark.parametrize("size", [1, 3, 10_000])

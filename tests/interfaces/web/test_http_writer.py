@@ -9,7 +9,7 @@ DATE = [(b"date", b"today")]
 
 
 def writer(method: str = "GET", version: str = "1.1", *, keep_alive: bool = True) -> ResponseWriter:
-    return ResponseWriter(method, version, keep_alive=keep_alive)
+    return ResponseWriter(method, version, keep_alive)
 
 
 def begin(headers: Headers = [], content: bytes = b"", *, more: bool = False) -> HTTPReply:  # noqa: B006
@@ -18,7 +18,7 @@ def begin(headers: Headers = [], content: bytes = b"", *, more: bool = False) ->
 
 def test_a_whole_response_is_one_piece_with_its_length() -> None:
     response = writer()
-    data = response.encode(begin([(b"X-A", b"1")], b"hello"), DATE)
+    data = response.encode(begin([(b"x-a", b"1")], b"hello"), DATE)
     assert data == (b"HTTP/1.1 200 OK\r\ndate: today\r\nx-a: 1\r\ncontent-length: 5\r\n\r\nhello")
     assert (response.status, response.size, response.keep_alive) == (200, 5, True)
 
@@ -37,7 +37,7 @@ def test_a_response_in_parts_is_chunked() -> None:
 
 def test_parts_of_a_known_length_are_not_chunked() -> None:
     response = writer()
-    head = response.encode(begin([(b"Content-Length", b"6")], b"one", more=True), DATE)
+    head = response.encode(begin([(b"content-length", b"6")], b"one", more=True), DATE)
     assert b"chunked" not in head
     assert head.endswith(b"\r\n\r\none")
     assert response.encode(HTTPReply(content=b"two"), DATE) == b"two"
@@ -69,7 +69,7 @@ def test_a_status_without_a_body_has_neither_content_nor_a_length_of_ours(status
 def test_only_a_status_that_could_have_a_body_keeps_the_length_of_one(
     status: int, lengths: int
 ) -> None:
-    data = writer().encode(HTTPReply(status, [(b"Content-Length", b"0")]), [])
+    data = writer().encode(HTTPReply(status, [(b"content-length", b"0")]), [])
     assert data.count(b"content-length") == lengths
 
 
@@ -78,14 +78,14 @@ def test_a_status_that_nobody_knows_has_no_phrase() -> None:
 
 
 def test_how_the_body_is_framed_is_not_for_the_worker_to_say() -> None:
-    data = writer().encode(begin([(b"Transfer-Encoding", b"chunked")], b"hello"), [])
+    data = writer().encode(begin([(b"transfer-encoding", b"chunked")], b"hello"), [])
     assert data == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
 
 @pytest.mark.parametrize("value", [b"close", b"Keep-Alive, Close"])
 def test_a_response_can_end_the_connection(value: bytes) -> None:
     response = writer()
-    data = response.encode(begin([(b"Connection", value)]), [])
+    data = response.encode(begin([(b"connection", value)]), [])
     assert data.count(b"connection") == 1
     assert not response.keep_alive
 

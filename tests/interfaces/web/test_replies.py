@@ -90,3 +90,8 @@ def test_a_websocket_reply_says_what_to_do(message: dict[str, object], text: str
     with pytest.raises(ReplyError) as error:
         parse_websocket_reply(message)
     assert text in str(error.value)
+
+
+def test_the_names_of_headers_are_in_lower_case() -> None:
+    reply = parse_http_reply({"status": 200, "headers": [[b"X-A", b"B\t\xff"]]}, first=True)
+    assert reply.headers == [(b"x-a", b"B\t\xff")]

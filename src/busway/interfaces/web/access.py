@@ -7,6 +7,7 @@ from urllib.parse import quote
 from busway.interfaces.web.requests import Address, Head
 
 if TYPE_CHECKING:
+    from busway.interfaces.web.http import HTTPConnection
     from busway.interfaces.web.websocket import WebSocketConnection
 
 logger = logging.getLogger("busway.access")
@@ -18,9 +19,10 @@ class AccessLog:
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
 
-    def request(self, head: Head, status: int, size: int, seconds: float) -> None:
-        """Log an HTTP request: answered with `status` and `size` bytes after `seconds`."""
+    def request(self, connection: "HTTPConnection", status: int, size: int) -> None:
+        """Log an HTTP request that was answered with `status` and `size` bytes."""
         if self._enabled:
+            head = connection.head
             logger.info(
                 '%s "%s %s HTTP/%s" %d %d %.3fs',
                 name_client(head.client),
@@ -29,7 +31,7 @@ class AccessLog:
                 head.http_version,
                 status,
                 size,
-                seconds,
+                connection.gateway.time() - connection.started,
             )
 
     def refused(self, client: Address, status: int, size: int) -> None:

@@ -89,9 +89,7 @@ class ASGIRequest(HTTPConnection):
             await self._write_response(answer)
         else:
             await self._serve()
-        self.gateway.log.request(
-            self.head, self._status, self._size, self.gateway.time() - self.started
-        )
+        self.gateway.log.request(self, self._status, self._size)
 
     async def _serve(self) -> None:
         try:

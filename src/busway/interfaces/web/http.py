@@ -7,13 +7,14 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from busway.bus.errors import BusError, BuswayError, MessageTooLarge
 from busway.bus.operations import Send
 from busway.interfaces.web.replies import HTTPReply, ReplyError, parse_http_reply
 from busway.interfaces.web.requests import Head
-from busway.interfaces.web.states import HTTP, REQUEST, HTTPEvent
+from busway.interfaces.web.states import DONE, HTTP, REQUEST, WAITING, HTTPEvent
 
 if TYPE_CHECKING:
     from busway.interfaces.web.gateway import Gateway
@@ -29,6 +30,8 @@ STALLED = HTTPReply(408, [*_PLAIN, (b"connection", b"close")], b"The request bod
 STOPPING = HTTPReply(503, _RETRY, b"The service restarts. Try again.")
 FAULT = HTTPReply(500, _PLAIN, b"Internal server error.")
 TOO_LARGE = HTTPReply(413, _PLAIN, b"The request is too large.")
+
+_PART, _LAST = HTTPEvent.PART, HTTPEvent.LAST
 
 _GRACE = 0.5
 """Seconds after which a request that has no answer yet is watched for its client's leaving."""
@@ -82,7 +85,7 @@ class HTTPConnection(ABC):
     def __init__(self, gateway: "Gateway", head: Head) -> None:
         self.gateway = gateway
         self.head = head
-        self.state = HTTP.WAITING
+        self.state = WAITING
         self.channel = ""
         self.waiting: deque[Send] | None = None
         self.slot = 0
@@ -142,7 +145,7 @@ class HTTPConnection(ABC):
             message["body_channel"] = self.body_channel
             self._body = Outlet(self.body_accepted)
         self.asked = gateway.time()
-        gateway.wheel.set(self, self.asked + _GRACE)
+        self.remind(self.asked + _GRACE)
         gateway.bus.post(Send("http.request", message, checked=True), self)
 
     def post_body(self, content: bytes, *, more: bool) -> None:
@@ -172,7 +175,7 @@ class HTTPConnection(ABC):
 
     def acknowledge(self, parts: int) -> None:
         """Tell the worker that `parts` parts have been written to the client."""
-        if self.ack_channel is None or self.state is HTTP.DONE:
+        if self.ack_channel is None or self.state is DONE:
             return
         self._acked += parts
         if self._acks is None:
@@ -191,7 +194,7 @@ class HTTPConnection(ABC):
     def deliver(self, message: Mapping[str, Any]) -> None:
         """Carry out a worker's reply: a part of the response."""
         try:
-            reply = parse_http_reply(message, first=self.state is HTTP.WAITING)
+            reply = parse_http_reply(message, first=self.state is WAITING)
         except ReplyError as error:
             self.fault(error)
             return
@@ -201,14 +204,14 @@ class HTTPConnection(ABC):
             return
         if reply.more and reply.ack_channel is not None:
             self._await_part(reply.ack_channel)
-        self.step(HTTPEvent.PART if reply.more else HTTPEvent.LAST, reply)
+        self.step(_PART if reply.more else _LAST, reply)
 
     def _await_part(self, ack_channel: str) -> None:
         """Note that a worker is busy with the response, and would be missed if it died."""
         gateway = self.gateway
         self._heard = gateway.time()
         if self.ack_channel is None and self._watched and gateway.options.stream_timeout:
-            gateway.wheel.set(self, self._heard + gateway.options.stream_timeout)
+            self.remind(self._heard + gateway.options.stream_timeout)
         self.ack_channel = ack_channel
 
     def fault(self, error: Exception) -> None:
@@ -236,13 +239,20 @@ class HTTPConnection(ABC):
 
     # -- from the server ----------------------------------------------------------------
 
+    def remind(self, deadline: float) -> None:
+        """Have `expire` called at `deadline`, and not at any other time; inf: never."""
+        if deadline is inf:
+            self.gateway.wheel.discard(self)
+        else:
+            self.gateway.wheel.set(self, deadline)
+
     def expire(self, now: float) -> None:
         """See `timers.Timed`: watch a request that takes long, give up one that takes too long."""
         if not self._watched:
             self._watched = True
             self.watch()
         options = self.gateway.options
-        if self.state is HTTP.WAITING:
+        if self.state is WAITING:
             timeout, since, reason = options.http_timeout, self.asked, "unanswered request"
         elif self.ack_channel is not None:
             timeout, since, reason = options.stream_timeout, self._heard, "silent stream"
@@ -253,7 +263,7 @@ class HTTPConnection(ABC):
         if self.body_channel is not None:
             since = now  # the worker waits for the client, for which there is a limit of its own
         if now < since + timeout:
-            self.gateway.wheel.set(self, since + timeout)
+            self.remind(since + timeout)
             return
         self.gateway.count(reason)
         self.step(HTTPEvent.LATE, LATE)
@@ -292,7 +302,7 @@ class HTTPConnection(ABC):
 
     def _end(self) -> None:
         gateway = self.gateway
-        gateway.wheel.discard(self)
+        self.remind(inf)
         gateway.unregister(self)
         if self._body is not None:
             gateway.bus.abandon(self._body)

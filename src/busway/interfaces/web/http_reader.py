@@ -5,6 +5,7 @@ RFC 9112 on the parser `httptools`, with a limit on heads and trailers. No I/O.
 
 from typing import NoReturn
 
+import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from busway.interfaces.web.requests import BadRequest
@@ -22,38 +23,24 @@ class _NotServedError(Exception):
     """Ends the parsing of a request that has a `failure`. One each: they keep what they passed."""
 
 
-class Request:
+class Request(msgspec.Struct, gc=False, eq=False):
     """A request whose head is there, and whose body may still be arriving."""
 
-    __slots__ = (
-        "_pieces",
-        "complete",
-        "expects_continue",
-        "headers",
-        "is_wanted",
-        "keep_alive",
-        "method",
-        "size",
-        "target",
-        "version",
-    )
-
-    def __init__(self, method: str, target: bytes, version: str, *, keep_alive: bool) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.headers: list[tuple[bytes, bytes]] = []
-        """Names in lower case."""
-        self.keep_alive = keep_alive
-        """Whether the client means to send another request."""
-        self.expects_continue = False
-        self.complete = False
-        """Whether all of the body has come."""
-        self.is_wanted = True
-        """Whether the body is kept, for `take`."""
-        self.size = 0
-        """Bytes of the body that wait to be taken."""
-        self._pieces: list[bytes] = []
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    """Names in lower case."""
+    keep_alive: bool
+    """Whether the client means to send another request."""
+    expects_continue: bool = False
+    complete: bool = False
+    """Whether all of the body has come."""
+    is_wanted: bool = True
+    """Whether the body is kept, for `take`."""
+    size: int = 0
+    """Bytes of the body that wait to be taken."""
+    _pieces: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
         """Take in a further piece of the body."""
@@ -120,9 +107,8 @@ class RequestReader:
         self._head_size = 0
         self._is_repeated = False
         """Whether the parser has a head before it that was read already."""
-        self.request = Request("", b"", "", keep_alive=True)
+        self.request = Request("", b"", "", [], keep_alive=True, complete=True)
         """The last one whose head has come; at first one that never was."""
-        self.request.complete = True
         self.failure: BadRequest | None = None
         """Why nothing more can be understood."""
         self.handshake: Request | None = None
@@ -218,22 +204,23 @@ class RequestReader:
         self.in_head = False
         if self._is_repeated:
             return
-        most = len(self._chunk) + max(self._head_size, 0)
+        most = len(self._chunk)
+        if self._head_size > 0:
+            most += self._head_size
         if most > self._limit and self._measure() > self._limit:
             self._turn_away(_HEAD_TOO_LARGE)
         self._head_size = -len(self._chunk)  # a head behind it has not all of what came
         version = parser.get_http_version()
         is_old = version == "1.0"
         keep_alive = not is_old and parser.should_keep_alive()
-        method = parser.get_method().decode("ascii")
+        method = parser.get_method().decode()
         if version not in ("1.0", "1.1"):
             self._turn_away(_UNKNOWN_VERSION)
         if method == "CONNECT":
             self._turn_away(_NO_PROXY)
-        request = Request(method, self._url, version, keep_alive=keep_alive)
-        request.headers = headers
         # HTTP/1.0 knows neither Expect nor Upgrade (RFC 9110, 7.8 and 10.1.1).
-        request.expects_continue = self._expects_continue and not is_old
+        expects_continue = self._expects_continue and not is_old
+        request = Request(method, self._url, version, headers, keep_alive, expects_continue)
         self.request = request
         if parser.should_upgrade() and not is_old and _asks_for_websocket(headers):
             request.discard()

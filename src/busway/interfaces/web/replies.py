@@ -39,6 +39,7 @@ class WebSocketReply(msgspec.Struct, frozen=True, gc=False):
     """True: complete the handshake; False: deny it; None: it does not say."""
     subprotocol: str | None = None
     headers: Headers = []
+    """Names in lower case."""
     data: str | bytes | None = None
     """A message for the client."""
     close: int | None = None
@@ -54,6 +55,7 @@ class HTTPReply(msgspec.Struct, frozen=True, gc=False):
 
     status: int | None = None
     headers: Headers = []
+    """Names in lower case."""
     content: bytes = b""
     more: bool = False
     ack_channel: str | None = None
@@ -73,6 +75,8 @@ _WEBSOCKET_KEYS: dict[str, type | tuple[type, ...]] = {
     "content": bytes,
 }
 
+_WEBSOCKET_DATA: dict[str, type[str | bytes]] = {"text": str, "bytes": bytes}
+
 _HTTP_KEYS: dict[str, type | tuple[type, ...]] = {
     "status": int,
     "headers": list,
@@ -85,6 +89,10 @@ _HTTP_KEYS: dict[str, type | tuple[type, ...]] = {
 
 def parse_websocket_reply(message: Mapping[str, Any]) -> WebSocketReply:
     """Return the reply in `message`; raises `ReplyError`."""
+    if len(message) == 1:  # what nearly every one is: a text or bytes
+        ((key, data),) = message.items()
+        if type(data) is _WEBSOCKET_DATA.get(key):
+            return WebSocketReply(data=data)
     _check_keys(message, _WEBSOCKET_KEYS)
     text, data = message.get("text"), message.get("bytes")
     if text is not None and data is not None:
@@ -134,6 +142,8 @@ def parse_http_reply(message: Mapping[str, Any], *, first: bool) -> HTTPReply:
 def _check_keys(message: Mapping[str, Any], keys: Mapping[str, type | tuple[type, ...]]) -> None:
     for key, value in message.items():
         kinds = keys.get(key)
+        if kinds is type(value):
+            continue
         if kinds is None:
             raise ReplyError(f"unknown key {key!r}", "only " + ", ".join(keys))
         if not isinstance(value, kinds) or (kinds is int and isinstance(value, bool)):
@@ -173,6 +183,24 @@ def _status(status: int, *, least: int) -> int:
 
 def _headers(headers: list[Any]) -> Headers:
     found: Headers = []
+    if not headers:
+        return found
+    values = []
+    try:
+        for name, value in headers:
+            found.append((_names[name], value))
+            values.append(value)
+        every_value = b"".join(values)
+    except (TypeError, ValueError):
+        _check_headers(headers)
+        raise
+    if not (every_value.isascii() and every_value.decode().isprintable()):
+        _check_headers(headers)
+    return found
+
+
+def _check_headers(headers: list[Any]) -> None:
+    """Raise `ReplyError` for the first that is wrong."""
     for pair in headers:
         if not (
             isinstance(pair, list | tuple)
@@ -182,14 +210,28 @@ def _headers(headers: list[Any]) -> Headers:
         ):
             raise ReplyError(f"header {_short(pair)}", "[name, value], both bytes")
         name, value = pair
-        if not _NAME.fullmatch(name):
-            raise ReplyError(f"header name {_short(name)}", "a token of RFC 9110")
+        _ = _names[name]
         if _BAD_VALUE.search(value):
             raise ReplyError(
                 f"header {name.decode()!r} has {_short(value)}", "a value without control bytes"
             )
-        found.append((name, value))
-    return found
+
+
+class _Names(dict[bytes, bytes]):
+    """Name of a header → that name in lower case, if it is one."""
+
+    def __missing__(self, given: bytes) -> bytes:
+        if not _NAME.fullmatch(given):
+            raise ReplyError(f"header name {_short(given)}", "a token of RFC 9110")
+        name = given.lower()
+        if len(name) <= 64:  # what workers make up is not to fill the memory
+            if len(self) >= 1000:
+                self.clear()
+            self[given] = name
+        return name
+
+
+_names = _Names()
 
 
 def _short(value: object) -> str:

@@ -127,6 +127,9 @@ class HTTP(IntEnum):
     DONE = 2
 
 
+WAITING, DONE = HTTP.WAITING, HTTP.DONE  # see `CONNECTING`
+
+
 class HTTPEvent(IntEnum):
     """What can happen to an HTTP request."""
 

@@ -42,6 +42,10 @@ class Awaited(Enum):
     """More of a body that nobody reads, behind the last answer: see `_let_finish`."""
 
 
+# Every request needs several, and a look-up in an Enum is a slow one in Python 3.11.
+_NOTHING, _HEAD, _BODY, _NEXT, _END = Awaited
+
+
 class HTTPProtocol(asyncio.Protocol):
     """A TCP connection until it becomes a WebSocket: requests in a line, answered in turn."""
 
@@ -64,9 +68,11 @@ class HTTPProtocol(asyncio.Protocol):
         self._reader = RequestReader(self._options.max_head_size)
         self._line: deque[UvicornRequest] = deque()
         """Requests whose answers are not complete. The first one is served."""
-        self._awaited = Awaited.NOTHING
+        self._awaited = _NOTHING
         self._deadline = inf
         """When it has to be there."""
+        self.reminder = inf
+        """When the first in line wants to be told the time."""
         self._drain: Drain | None = None
         self._client: Address = None
         self._server: Address = None
@@ -87,13 +93,13 @@ class HTTPProtocol(asyncio.Protocol):
         self._server = get_local_addr(self.transport)
         self._scheme = "https" if is_ssl(self.transport) else "http"
         self._state.connections.add(self)  # type: ignore[arg-type]  # those that it knows
-        self._await(Awaited.HEAD, self._options.websocket_handshake_timeout)
+        self._await(_HEAD, self._options.websocket_handshake_timeout)
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         if self._is_deaf:
-            if self._awaited is Awaited.END:
-                self._await(Awaited.END, _LINGER)
+            if self._awaited is _END:
+                self._await(_END, _LINGER)
             return
         reader, line = self._reader, self._line
         found = reader.feed(data)
@@ -182,12 +188,14 @@ class HTTPProtocol(asyncio.Protocol):
 
     def answered(self) -> None:
         """Go on: the response to the first in line is complete, or ends here."""
+        line = self._line
         self._state.total_requests += 1
-        if not self._line.popleft().writer.keep_alive:
-            self._line.clear()
+        if not line.popleft().writer.keep_alive:
+            line.clear()
             self._let_finish()
         elif not self._is_serving:
-            self._serve()
+            if line:
+                self._serve()
             self.mind()
 
     def mind(self) -> None:
@@ -199,16 +207,16 @@ class HTTPProtocol(asyncio.Protocol):
         if self._is_deaf:
             return
         if not is_reading:
-            self._await(Awaited.NOTHING, inf)
+            self._await(_NOTHING, inf)
         elif reader.in_head:
-            if self._awaited is not Awaited.HEAD:
-                self._await(Awaited.HEAD, self._options.websocket_handshake_timeout)
+            if self._awaited is not _HEAD:
+                self._await(_HEAD, self._options.websocket_handshake_timeout)
         elif not reader.request.complete:
-            self._await(Awaited.BODY, self._options.body_timeout or inf)
+            self._await(_BODY, self._options.body_timeout or inf)
         elif line:
-            self._await(Awaited.NOTHING, inf)
-        elif self._awaited is Awaited.NOTHING or self._awaited is Awaited.BODY:
-            self._await(Awaited.NEXT, self._options.keep_alive)
+            self._awaited, self._deadline = _NOTHING, inf
+        elif self._awaited is _NOTHING or self._awaited is _BODY:
+            self._await(_NEXT, self._options.keep_alive)
 
     def _read(self, wanted: bool) -> None:
         self._is_reading = wanted
@@ -231,15 +239,19 @@ class HTTPProtocol(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """See `timers.Timed`: what is awaited may not have come in time."""
+        if now >= self.reminder:
+            self.reminder = inf
+            self._line[0].expire(now)
         if now < self._deadline:
-            if self._deadline is not inf:
-                self.gateway.wheel.set(self, self._deadline)
+            following = min(self._deadline, self.reminder)
+            if following is not inf:
+                self.gateway.wheel.set(self, following)
             return
-        awaited, self._awaited = self._awaited, Awaited.NOTHING
-        if awaited is Awaited.HEAD:
+        awaited, self._awaited = self._awaited, _NOTHING
+        if awaited is _HEAD:
             self.gateway.count("slow request head")
             self._refuse(BadRequest(408, "The request did not arrive in time."))
-        elif awaited is Awaited.BODY and self._line:
+        elif awaited is _BODY and self._line:
             self._line[0].stalled()
         else:
             self._close()
@@ -267,7 +279,7 @@ class HTTPProtocol(asyncio.Protocol):
         content = why.text.encode()
         self.gateway.log.refused(self._client, why.status, len(content))
         reply = HTTPReply(why.status, [_PLAIN, *why.headers], content)
-        writer = ResponseWriter("GET", "1.1", keep_alive=False)
+        writer = ResponseWriter("GET", "1.1", False)
         self.transport.write(writer.encode(reply, self.own_headers))
 
     def _become_websocket(self, request: Request, rest: bytes) -> None:
@@ -289,7 +301,7 @@ class HTTPProtocol(asyncio.Protocol):
     def _hear_no_more(self) -> None:
         self._is_deaf = True
         self._reader.close()
-        self._await(Awaited.NOTHING, inf)
+        self._await(_NOTHING, inf)
 
     def _let_finish(self) -> None:
         """End the transport, but let a client send the body that it is sending.
@@ -303,7 +315,7 @@ class HTTPProtocol(asyncio.Protocol):
             return
         self._hear_no_more()
         self.transport.write_eof()
-        self._await(Awaited.END, _LINGER)
+        self._await(_END, _LINGER)
         self._begin_draining()
         self.mind()
 

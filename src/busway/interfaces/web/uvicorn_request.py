@@ -1,6 +1,7 @@
 """An HTTP request under uvicorn: its body to the bus, its response to the transport."""
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 from busway.interfaces.web.http import FAULT, HTTPConnection
@@ -8,8 +9,8 @@ from busway.interfaces.web.http_reader import Request
 from busway.interfaces.web.http_writer import ResponseWriter
 from busway.interfaces.web.options import CHUNK, WINDOW
 from busway.interfaces.web.replies import HTTPReply, ReplyError
-from busway.interfaces.web.requests import BadRequest, Head, admit
-from busway.interfaces.web.states import HTTP
+from busway.interfaces.web.requests import BadRequest, Head, admit_parsed
+from busway.interfaces.web.states import DONE
 
 if TYPE_CHECKING:
     from busway.interfaces.web.uvicorn_http import HTTPProtocol
@@ -33,9 +34,7 @@ class UvicornRequest(HTTPConnection):
         super().__init__(protocol.gateway, head)
         self._protocol = protocol
         self.incoming = incoming
-        self.writer = ResponseWriter(
-            incoming.method, incoming.version, keep_alive=incoming.keep_alive
-        )
+        self.writer = ResponseWriter(incoming.method, incoming.version, incoming.keep_alive)
         self._parts: deque[HTTPReply] | None = None
         """Parts of the response that wait for the client to take those before; None: none."""
         self._queued = 0
@@ -55,10 +54,10 @@ class UvicornRequest(HTTPConnection):
         if waits:
             writer.keep_alive = False  # who is turned away now may leave out the body, or may not
         try:
-            admit(self.head, self.gateway.options)
+            admit_parsed(self.head, self.gateway.options)
         except BadRequest as refusal:
             self.gateway.count("refused request")
-            self.state = HTTP.DONE
+            self.state = DONE
             self.write_part(HTTPReply(refusal.status, refusal.headers, refusal.text.encode()))
             return
         if not self.admitted():
@@ -98,7 +97,13 @@ class UvicornRequest(HTTPConnection):
         """See `HTTPConnection`."""
         self.go_on()
 
-    # -- the client's leaving -----------------------------------------------------------
+    # -- time, and the client's leaving -------------------------------------------------
+
+    def remind(self, deadline: float) -> None:
+        """See `HTTPConnection`: the protocol has the timer, for one request after the other."""
+        self._protocol.reminder = deadline
+        if deadline is not inf:
+            self.gateway.wheel.hasten(self._protocol, deadline)
 
     def watch(self) -> None:
         """See `HTTPConnection`: the transport says it unasked."""
@@ -163,6 +168,6 @@ class UvicornRequest(HTTPConnection):
         self._is_over = True
         self._parts = None
         self.is_holding = False
-        self.incoming.discard()
-        gateway, writer = self.gateway, self.writer
-        gateway.log.request(self.head, writer.status, writer.size, gateway.time() - self.started)
+        if not self.incoming.complete:
+            self.incoming.discard()
+        self.gateway.log.request(self, self.writer.status, self.writer.size)
