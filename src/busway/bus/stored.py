@@ -110,7 +110,7 @@ class StoredLayer(ChannelLayer):
         now = time.time()
         with self.transaction() as store:
             blocked, prefixes = clear(store)
-            step = Transaction(store, self.plans, now)
+            step = Transaction(store, store.data, self.plans, now)
             for prefix in prefixes:
                 plan = self.plans.find(prefix)
                 if left := notice(plan, Kind.LEFT, "", prefix, self.ids.new(), now):
@@ -138,7 +138,7 @@ class StoredLayer(ChannelLayer):
     def _after_sweep(self, now: float, look: Callable[[Store], T]) -> T:
         """Return what `look` finds when what has expired is gone."""
         with self.transaction() as store:
-            step = Transaction(store, self.plans, now)
+            step = Transaction(store, store.data, self.plans, now)
             sweep(store, step, now)
             step.finish()
             found = look(store)
@@ -151,7 +151,7 @@ class StoredLayer(ChannelLayer):
         self.bury()
         try:
             with self.transaction() as store:
-                step = Transaction(store, self.plans, now)
+                step = Transaction(store, store.data, self.plans, now)
                 swept = sweep(store, step, now, self._swept, SWEEP_SIZE)
                 step.finish()
         except StoreFull:

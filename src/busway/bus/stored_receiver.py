@@ -113,7 +113,7 @@ class StoredReceiver(Receiver):
         self._joined = []
         try:
             with self._layer.transaction() as store:
-                step = Transaction(store, self._layer.plans, request[5], room)
+                step = Transaction(store, store.data, self._layer.plans, request[5], room)
                 taken, place, refused = self._do(step, request)
                 step.finish()
         except BaseException:
@@ -287,7 +287,7 @@ class StoredReceiver(Receiver):
     def _discard(self, forged: Sequence[Delivery]) -> None:
         self._held.remember()
         with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.plans, time.time())
+            step = Transaction(store, store.data, self._layer.plans, time.time())
             for delivery in forged:
                 where = names.address(delivery.channel)
                 step.drop(step.channel(where), where, "tampered")
@@ -377,7 +377,7 @@ class StoredReceiver(Receiver):
     def _settle(self) -> None:
         """Give back what was not begun, and leave the lists."""
         with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.plans, time.time())
+            step = Transaction(store, store.data, self._layer.plans, time.time())
             burial.hold(step, self.name, self._held.record())
             burial.settle(step, self.name, self._held.begun)
             self._register(step, wanted=False)
