@@ -1,7 +1,7 @@
 """The reference layer: one process, its threads and event loops; nothing to install or start."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any
@@ -108,7 +108,7 @@ class MemoryChannelLayer(StoredLayer):
         self._bells[receiver] = ringing
         return Bell(listening)
 
-    def ring(self, receivers: Sequence[str]) -> None:
+    def ring(self, receivers: Collection[str]) -> None:
         """Wake receivers."""
         for receiver in receivers:
             bell = self._bells.get(receiver)

@@ -5,7 +5,7 @@ A backend gives transactions of its store, bells, marks, and a way to see who ha
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, TypeVar
@@ -63,7 +63,7 @@ class StoredLayer(ChannelLayer):
         """Return a new bell that `ring` reaches under the name `receiver`."""
 
     @abstractmethod
-    def ring(self, receivers: Sequence[str]) -> None:
+    def ring(self, receivers: Collection[str]) -> None:
         """Wake receivers; those that have died are cleaned up."""
 
     def mark(self, receiver: str) -> Mark:

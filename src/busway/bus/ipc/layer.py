@@ -5,7 +5,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import RLock
@@ -141,7 +141,7 @@ class IPCChannelLayer(StoredLayer):
         self._open()
         return bind_bell(self.directory, receiver)
 
-    def ring(self, receivers: Sequence[str]) -> None:
+    def ring(self, receivers: Collection[str]) -> None:
         """Wake receivers; those that have died are cleaned up."""
         if receivers and not self._closed and not self._ringer.ring(receivers):
             self.bury()
