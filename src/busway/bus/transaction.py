@@ -209,7 +209,7 @@ class Transaction(msgspec.Struct, gc=False):
         """
         record = self.subscription(name)
         if record is None:
-            record = self.subscriptions[name] = SubscriptionRecord(list(channels))
+            record = self.subscriptions[name] = SubscriptionRecord(" ".join(channels))
             for channel in channels:
                 found = self.channel(channel)
                 found.subscriptions.append(name)
@@ -233,7 +233,7 @@ class Transaction(msgspec.Struct, gc=False):
         record = self.subscription(name)
         if record is None:
             return
-        for channel in record.channels:
+        for channel in record.channels.split():
             found = self.channel(channel)
             if name in found.subscriptions:
                 found.subscriptions.remove(name)
@@ -258,7 +258,7 @@ class Transaction(msgspec.Struct, gc=False):
     def channels_of(self, name: str) -> list[str]:
         """Return the channels of a subscription."""
         record = self.subscription(name)
-        return record.channels if record is not None else []
+        return record.channels.split() if record is not None else []
 
     def pass_on(self, channels: Sequence[str]) -> None:
         """Wake a sleeper for each of `channels` on which something waits."""
