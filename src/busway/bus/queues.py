@@ -215,40 +215,31 @@ def _take_from(
     """Take up to `limit` messages off one queue; returns how many."""
     if not limit or record.head == record.tail:
         return 0
-    queue = records.queue_prefix(name)
-    size = sum(map(len, taken))
+    data, queue = step.data, records.queue_prefix(name)
+    size = sum(map(len, taken)) if taken else 0
     left = limit
     while left and record.head < record.tail and size < MAX_BATCH_SIZE:
-        bundle = _take_first(step, queue, record, left)
-        if bundle:
-            taken.append(bundle)
-            size += len(bundle)
-            left -= count_of(bundle)
+        key = queue + records.index_key(record.head)
+        bundle = data.pop(key)
+        record.head += 1
+        if bundle is not None and expires_of(bundle) <= step.now:
+            bundle = expire(step, record, bundle)
+        if not bundle:
+            continue
+        count = count_of(bundle)
+        if count > left:
+            envelopes = untie(bundle)
+            bundle, count = tie(envelopes[:left]), left
+            record.head -= 1
+            data.put(key, tie(envelopes[left:]))
+        record.pending -= count
+        taken.append(bundle)
+        size += len(bundle)
+        left -= count
     step.changed[name] = record
     if record.blocked:
         step.unblock(record)
     return limit - left
-
-
-def _take_first(step: Transaction, queue: bytes, record: ChannelRecord, limit: int) -> bytes:
-    """Take the first bundle of a queue, or its first `limit` messages; empty: it had expired."""
-    key = queue + records.index_key(record.head)
-    bundle = step.data.pop(key)
-    record.head += 1
-    if bundle is None:
-        return b""
-    if expires_of(bundle) <= step.now:
-        bundle = expire(step, record, bundle)
-        if not bundle:
-            return b""
-    count = count_of(bundle)
-    if count > limit:
-        envelopes = untie(bundle)
-        bundle, count = tie(envelopes[:limit]), limit
-        record.head -= 1
-        step.data.put(key, tie(envelopes[limit:]))
-    record.pending -= count
-    return bundle
 
 
 def first(store: Store, channel: str, now: float) -> Envelope | None:
