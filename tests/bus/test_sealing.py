@@ -51,12 +51,12 @@ def forge(layer: MemoryChannelLayer, channel: str, message: dict[str, Any]) -> N
     """Put another message into the first record of a queue."""
     with layer.transaction() as store:
         key = queue_prefix(channel) + index_key(
-            Transaction(store, layer.plans, 0.0).channel(channel).head
+            Transaction(store, store.data, layer.plans, 0.0).channel(channel).head
         )
-        (found,) = decode_bundle(store.get(key) or b"")
+        (found,) = decode_bundle(store.data.get(key) or b"")
         raw = [getattr(found, name) for name in found.__struct_fields__[:9]]
         raw[5] = message
-        store.put(key, tie([encode(raw)]))
+        store.data.put(key, tie([encode(raw)]))
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_a_message_moved_to_another_channel_is_forged(layer: MemoryChannelLayer)
     layer.send("other", {"n": 1})
     with layer.transaction() as store:
         key = queue_prefix("other") + index_key(
-            Transaction(store, layer.plans, 0.0).channel("other").head
+            Transaction(store, store.data, layer.plans, 0.0).channel("other").head
         )
-        (found,) = decode_bundle(store.get(key) or b"")
+        (found,) = decode_bundle(store.data.get(key) or b"")
     layer.send("work", {})
     forge(layer, "work", found.message)
     assert layer.receive(["work"]) == (None, None)

@@ -13,9 +13,9 @@ def hold(step: Transaction, receiver: str, held: records.HoldRecord) -> None:
     """Record what `receiver` has in its hands."""
     key = records.hold_key(receiver)
     if held.places:
-        step.store.put(key, records.encode(held))
+        step.data.put(key, records.encode(held))
     else:
-        step.store.pop(key)
+        step.data.pop(key)
 
 
 def settle(step: Transaction, receiver: str, begun: int) -> None:
@@ -23,7 +23,7 @@ def settle(step: Transaction, receiver: str, begun: int) -> None:
 
     Messages that it began are lost, and counted; the others go back in front.
     """
-    raw = step.store.pop(records.hold_key(receiver))
+    raw = step.data.pop(records.hold_key(receiver))
     if raw is None:
         return
     hold = records.decode_hold(raw)
@@ -74,7 +74,7 @@ def abandon(step: Transaction, prefix: str) -> None:
     record.owner = ""
     step.flush()
     while record.head < record.tail:
-        bundle = step.store.pop(records.queue_prefix(prefix) + records.index_key(record.head))
+        bundle = step.data.pop(records.queue_prefix(prefix) + records.index_key(record.head))
         record.head += 1
         if bundle is not None and not is_notice(bundle):
             step.drop(record, prefix, "receiver died", count_of(bundle))
@@ -83,6 +83,6 @@ def abandon(step: Transaction, prefix: str) -> None:
                     release(step, envelope.lane, envelope.id)
             step.flush()
     record.pending = 0
-    step.changed.add(prefix)
+    step.changed[prefix] = record
     step.unblock(record)
     leave(step, prefix)

@@ -20,16 +20,16 @@ def group_add(
     if not step.fits(MEMBERSHIP_SIZE):
         return Refused(channel, "memory", step.store.limit())
     target_key = records.target_key(group, address(channel))
-    raw = step.store.get(target_key)
+    raw = step.data.get(target_key)
     target = records.decode_target(raw) if raw else TargetRecord(0, 0.0)
     key = records.member_key(group, channel)
-    if step.store.put(key, records.encode(expires), overwrite=False):
-        step.store.put(records.membership_key(channel, group), b"")
+    if step.data.put(key, records.encode(expires), True, False):
+        step.data.put(records.membership_key(channel, group), b"")
         target.members += 1
     else:
-        step.store.put(key, records.encode(expires))
+        step.data.put(key, records.encode(expires))
     target.expires = max(target.expires, expires)
-    step.store.put(target_key, records.encode(target))
+    step.data.put(target_key, records.encode(target))
     if notice:
         step.notify(notice)
     return None
@@ -37,18 +37,18 @@ def group_add(
 
 def group_discard(step: Transaction, group: str, channel: str, notice: Parcel | None) -> None:
     """Remove a membership, if there is one; `notice` tells the owner of `channel`."""
-    if step.store.pop(records.member_key(group, channel)) is None:
+    if step.data.pop(records.member_key(group, channel)) is None:
         return
-    step.store.pop(records.membership_key(channel, group))
+    step.data.pop(records.membership_key(channel, group))
     key = records.target_key(group, address(channel))
-    raw = step.store.get(key)
+    raw = step.data.get(key)
     if raw:
         target = records.decode_target(raw)
         target.members -= 1
         if target.members > 0:
-            step.store.put(key, records.encode(target))
+            step.data.put(key, records.encode(target))
         else:
-            step.store.pop(key)
+            step.data.pop(key)
     if notice:
         step.notify(notice)
 

@@ -1,7 +1,7 @@
 """The reference layer: one process, its threads and event loops; nothing to install or start."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any
@@ -15,26 +15,43 @@ from busway.bus.urls import LAYER_OPTIONS, query_options, shown
 
 
 class _Tables:
-    """A store in dicts, one a table (the first byte of a key)."""
+    """Keys and values in dicts, one a table (the first byte of a key)."""
 
     def __init__(self) -> None:
         self._tables: dict[bytes, dict[bytes, bytes]] = {}
 
     def get(self, key: bytes, /) -> bytes | None:
-        return self._table(key).get(key)
+        return self.table(key).get(key)
 
-    def put(self, key: bytes, value: bytes, /, *, overwrite: bool = True) -> bool:
-        table = self._table(key)
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        dupdata: bool = True,  # the name that LMDB gives it; of no effect here
+        overwrite: bool = True,
+    ) -> bool:
+        table = self.table(key)
         if not overwrite and key in table:
             return False
         table[key] = value
         return True
 
     def pop(self, key: bytes, /) -> bytes | None:
-        return self._table(key).pop(key, None)
+        return self.table(key).pop(key, None)
+
+    def table(self, key: bytes) -> dict[bytes, bytes]:
+        """Return the table of a key."""
+        return self._tables.setdefault(key[:1], {})
+
+
+class _MemoryStore:
+    """See `Store`."""
+
+    def __init__(self) -> None:
+        self.data = _Tables()
 
     def scan(self, prefix: bytes, /, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        table = self._table(prefix)
+        table = self.data.table(prefix)
         for key in sorted(key for key in table if key.startswith(prefix) and key > after):
             value = table.get(key)
             if value is not None:
@@ -46,9 +63,6 @@ class _Tables:
     def limit(self) -> int:
         return 1 << 62  # capacity is the limit here, not bytes
 
-    def _table(self, key: bytes) -> dict[bytes, bytes]:
-        return self._tables.setdefault(key[:1], {})
-
 
 class MemoryChannelLayer(StoredLayer):
     """A channel layer inside one process, with every promise of the others.
@@ -59,7 +73,7 @@ class MemoryChannelLayer(StoredLayer):
     def __init__(self, **options: Any) -> None:
         """Take the options of `ChannelLayer`."""
         super().__init__(**options)
-        self._store = _Tables()
+        self._store = _MemoryStore()
         self._lock = Lock()
         self._bells: dict[str, socket.socket] = {}
 
@@ -80,7 +94,7 @@ class MemoryChannelLayer(StoredLayer):
         return [Shard("memory", healthy=True, detail="inside this process")]
 
     @contextmanager
-    def transaction(self) -> Iterator[_Tables]:
+    def transaction(self) -> Iterator[_MemoryStore]:
         """Begin a transaction. Everything that can fail was checked before, so none is undone."""
         if self._closed and not self._bells:
             raise LayerClosed("channel layer")
@@ -94,7 +108,7 @@ class MemoryChannelLayer(StoredLayer):
         self._bells[receiver] = ringing
         return Bell(listening)
 
-    def ring(self, receivers: Sequence[str]) -> None:
+    def ring(self, receivers: Collection[str]) -> None:
         """Wake receivers."""
         for receiver in receivers:
             bell = self._bells.get(receiver)

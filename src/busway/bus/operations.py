@@ -1,7 +1,6 @@
 """What an exchange is asked to do, and what it gives."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -76,7 +75,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     error: ChannelFull
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What an exchange gave."""
 
     deliveries: list[Delivery]

@@ -59,9 +59,9 @@ def send_run(
 
 def _begin_lanes(step: Transaction, run: Run) -> int:
     """Bring the lanes of a run's messages into use, up to one that is; returns how many."""
-    put = step.store.put
+    put = step.data.put
     for number, (key, record) in enumerate(run.lanes):
-        if key and not put(key, record, overwrite=False):
+        if key and not put(key, record, True, False):
             return number
     return len(run.lanes)
 
@@ -79,7 +79,7 @@ def send(step: Transaction, parcel: Parcel, sender: str, *, fits: bool) -> Refus
         record.accepted += 1
     else:
         record.refused += 1
-    step.changed.add(plan.address)
+    step.changed[plan.address] = record
     return refused
 
 
@@ -113,7 +113,7 @@ def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str)
     if not full and (not key or _begin_lane(step, parcel)):
         step.enqueue(parcel, record)
         return None
-    raw = step.store.get(key) if key else None
+    raw = step.data.get(key) if key else None
     if raw is None:
         return Refused(plan.address, "capacity", plan.capacity)
     lane = records.decode_lane(raw)
@@ -122,28 +122,28 @@ def place(step: Transaction, parcel: Parcel, record: ChannelRecord, sender: str)
         return None
     if sender and sender not in lane.blocked:
         lane.blocked.append(sender)
-        step.store.put(key, records.encode(lane))
+        step.data.put(key, records.encode(lane))
     return Refused(plan.address, "lane", plan.lane_capacity)
 
 
 def _begin_lane(step: Transaction, parcel: Parcel) -> bool:
     """Bring the lane of a message into use; False when it is in use."""
     record = records.new_lane(parcel.envelope.id)
-    return step.store.put(parcel.lane_key, record, overwrite=False)
+    return step.data.put(parcel.lane_key, record, True, False)
 
 
 def _stand_behind(step: Transaction, parcel: Parcel, lane: LaneRecord) -> None:
-    step.store.put(records.backlog_key(parcel.envelope.lane, lane.tail), parcel.data)
+    step.data.put(records.backlog_key(parcel.envelope.lane, lane.tail), parcel.data)
     lane.tail += 1
-    step.store.put(parcel.lane_key, records.encode(lane))
+    step.data.put(parcel.lane_key, records.encode(lane))
 
 
 def delay(step: Transaction, parcel: Parcel, due: float) -> None:
     """Keep a message until it is `due`, in seconds since the epoch."""
-    step.store.put(records.delayed_key(due, parcel.envelope.id), parcel.data)
-    raw = step.store.get(records.NEXT_DUE_KEY)
+    step.data.put(records.delayed_key(due, parcel.envelope.id), parcel.data)
+    raw = step.data.get(records.NEXT_DUE_KEY)
     if raw is None or due < records.decode_time(raw):
-        step.store.put(records.NEXT_DUE_KEY, records.encode(due))
+        step.data.put(records.NEXT_DUE_KEY, records.encode(due))
 
 
 def promote(step: Transaction) -> float:
@@ -151,24 +151,24 @@ def promote(step: Transaction) -> float:
 
     They were accepted long ago, so no capacity keeps them out now.
     """
-    raw = step.store.get(records.NEXT_DUE_KEY)
+    raw = step.data.get(records.NEXT_DUE_KEY)
     if raw is None:
         return 0.0
     due = records.decode_time(raw)
     if due > step.now:
         return due
-    step.store.pop(records.NEXT_DUE_KEY)
+    step.data.pop(records.NEXT_DUE_KEY)
     for number, (key, data) in enumerate(step.store.scan(b"d")):
         due = records.due_of(key)
         if due > step.now or number == MAX_PROMOTED:
-            step.store.put(records.NEXT_DUE_KEY, records.encode(due))
+            step.data.put(records.NEXT_DUE_KEY, records.encode(due))
             return due
-        step.store.pop(key)
+        step.data.pop(key)
         parcel = repack(step.plans, data)
         record = step.channel(parcel.plan.address)
         if not parcel.lane_key or _begin_lane(step, parcel):
             step.enqueue(parcel, record)
-        elif raw := step.store.get(parcel.lane_key):
+        elif raw := step.data.get(parcel.lane_key):
             _stand_behind(step, parcel, records.decode_lane(raw))
     return 0.0
 
@@ -181,8 +181,8 @@ def put_back(step: Transaction, envelopes: Sequence[bytes]) -> None:
         record = step.channel(where)
         record.head -= 1
         record.pending += 1
-        step.store.put(records.queue_prefix(where) + records.index_key(record.head), tie([data]))
-        step.changed.add(where)
+        step.data.put(records.queue_prefix(where) + records.index_key(record.head), tie([data]))
+        step.changed[where] = record
         step.ring(record)
 
 
@@ -191,8 +191,9 @@ def take(step: Transaction, channels: Sequence[str], limit: int) -> list[bytes]:
 
     Notices on the way are taken as well, and do not count.
     """
-    step.flush()
-    found = [(name, record) for name in channels if (record := step.waiting(name)) is not None]
+    if step.fresh:
+        step.flush()
+    found = step.waiting(channels)
     if not found:
         return []
     taken: list[bytes] = []
@@ -214,47 +215,39 @@ def _take_from(
     """Take up to `limit` messages off one queue; returns how many."""
     if not limit or record.head == record.tail:
         return 0
-    queue = records.queue_prefix(name)
-    size = sum(map(len, taken))
+    data, queue = step.data, records.queue_prefix(name)
+    size = sum(map(len, taken)) if taken else 0
     left = limit
     while left and record.head < record.tail and size < MAX_BATCH_SIZE:
-        bundle = _take_first(step, queue, record, left)
-        if bundle:
-            taken.append(bundle)
-            size += len(bundle)
-            left -= count_of(bundle)
-    step.changed.add(name)
-    step.unblock(record)
-    return limit - left
-
-
-def _take_first(step: Transaction, queue: bytes, record: ChannelRecord, limit: int) -> bytes:
-    """Take the first bundle of a queue, or its first `limit` messages; empty: it had expired."""
-    key = queue + records.index_key(record.head)
-    bundle = step.store.pop(key)
-    record.head += 1
-    if bundle is None:
-        return b""
-    if expires_of(bundle) <= step.now:
-        bundle = expire(step, record, bundle)
+        key = queue + records.index_key(record.head)
+        bundle = data.pop(key)
+        record.head += 1
+        if bundle is not None and expires_of(bundle) <= step.now:
+            bundle = expire(step, record, bundle)
         if not bundle:
-            return b""
-    count = count_of(bundle)
-    if count > limit:
-        envelopes = untie(bundle)
-        bundle, count = tie(envelopes[:limit]), limit
-        record.head -= 1
-        step.store.put(key, tie(envelopes[limit:]))
-    record.pending -= count
-    return bundle
+            continue
+        count = count_of(bundle)
+        if count > left:
+            envelopes = untie(bundle)
+            bundle, count = tie(envelopes[:left]), left
+            record.head -= 1
+            data.put(key, tie(envelopes[left:]))
+        record.pending -= count
+        taken.append(bundle)
+        size += len(bundle)
+        left -= count
+    step.changed[name] = record
+    if record.blocked:
+        step.unblock(record)
+    return limit - left
 
 
 def first(store: Store, channel: str, now: float) -> Envelope | None:
     """Return the first message of a queue that has not expired, and leave it there."""
-    raw = store.get(records.channel_key(channel))
+    raw = store.data.get(records.channel_key(channel))
     record = records.decode_channel(raw) if raw else ChannelRecord()
     for index in range(record.head, record.tail):
-        bundle = store.get(records.queue_prefix(channel) + records.index_key(index))
+        bundle = store.data.get(records.queue_prefix(channel) + records.index_key(index))
         for data in untie(bundle) if bundle else ():
             envelope = decode_envelope(data)
             if envelope.expires > now:
@@ -264,7 +257,7 @@ def first(store: Store, channel: str, now: float) -> Envelope | None:
 
 def release_all(step: Transaction, done: Sequence[Delivery]) -> None:
     """Let the lanes of deliveries go on that were handled."""
-    pop, new_lane = step.store.pop, records.new_lane
+    pop, new_lane = step.data.pop, records.new_lane
     keys = records.lane_keys(map(_lane_of, done))
     for delivery, key in zip(done, keys, strict=True):
         if delivery.lane:
@@ -275,7 +268,7 @@ def release_all(step: Transaction, done: Sequence[Delivery]) -> None:
 
 def release(step: Transaction, lane: str, id_: int) -> None:
     """Let a lane go on after its message `id_` was handled: the next one joins its queue."""
-    raw = step.store.pop(records.lane_key(lane))
+    raw = step.data.pop(records.lane_key(lane))
     if raw is not None and raw != records.new_lane(id_):
         _go_on(step, lane, raw, id_)
 
@@ -285,12 +278,12 @@ def _go_on(step: Transaction, lane: str, raw: bytes, id_: int) -> None:
     key = records.lane_key(lane)
     record = records.decode_lane(raw)
     if record.user != id_:  # flushed meanwhile, and in use again
-        step.store.put(key, raw)
+        step.data.put(key, raw)
         return
     step.rings.extend(record.blocked)
     record.blocked = []
     while record.head < record.tail:
-        data = step.store.pop(records.backlog_key(lane, record.head))
+        data = step.data.pop(records.backlog_key(lane, record.head))
         record.head += 1
         if data is None:
             continue
@@ -300,7 +293,7 @@ def _go_on(step: Transaction, lane: str, raw: bytes, id_: int) -> None:
             step.drop(step.channel(where), where, "expired")
             continue
         record.user = parcel.envelope.id
-        step.store.put(key, records.encode(record))
+        step.data.put(key, records.encode(record))
         step.enqueue(parcel, step.channel(where))
         return
 
@@ -309,18 +302,18 @@ def purge(step: Transaction, name: str, record: ChannelRecord, capacity: int) ->
     """Drop expired messages at the head of a queue; True when there is room then."""
     while record.head < record.tail:
         key = records.queue_prefix(name) + records.index_key(record.head)
-        bundle = step.store.get(key)
+        bundle = step.data.get(key)
         if bundle is not None:
             if expires_of(bundle) > step.now:
                 break
             rest = expire(step, record, bundle)
-            step.changed.add(name)
+            step.changed[name] = record
             if rest:
-                step.store.put(key, rest)
+                step.data.put(key, rest)
                 break
-        step.store.pop(key)
+        step.data.pop(key)
         record.head += 1
-        step.changed.add(name)
+        step.changed[name] = record
     return record.pending < capacity
 
 
@@ -362,13 +355,13 @@ def group_send(step: Transaction, parcel: Parcel) -> None:
         record.accepted += 1
     else:
         step.drop(record, where, "full")
-    step.changed.add(where)
+    step.changed[where] = record
 
 
 def tidy_channel(step: Transaction, name: str) -> None:
     """Drop a channel's expired messages, and its record when it was of passing use long ago."""
     record = step.channel(name)
     purge(step, name, record, 0)
-    idle = not step.waiting(name) and not record.subscriptions and not record.owner
+    idle = not step.waiting((name,)) and not record.subscriptions and not record.owner
     if idle and ("!" in name or "?" in name) and record.used < step.now - IDLE_AGE:
         step.forget(name)

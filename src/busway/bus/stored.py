@@ -5,7 +5,7 @@ A backend gives transactions of its store, bells, marks, and a way to see who ha
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, TypeVar
@@ -63,7 +63,7 @@ class StoredLayer(ChannelLayer):
         """Return a new bell that `ring` reaches under the name `receiver`."""
 
     @abstractmethod
-    def ring(self, receivers: Sequence[str]) -> None:
+    def ring(self, receivers: Collection[str]) -> None:
         """Wake receivers; those that have died are cleaned up."""
 
     def mark(self, receiver: str) -> Mark:
@@ -110,7 +110,7 @@ class StoredLayer(ChannelLayer):
         now = time.time()
         with self.transaction() as store:
             blocked, prefixes = clear(store)
-            step = Transaction(store, self.plans, now)
+            step = Transaction(store, store.data, self.plans, now)
             for prefix in prefixes:
                 plan = self.plans.find(prefix)
                 if left := notice(plan, Kind.LEFT, "", prefix, self.ids.new(), now):
@@ -138,7 +138,7 @@ class StoredLayer(ChannelLayer):
     def _after_sweep(self, now: float, look: Callable[[Store], T]) -> T:
         """Return what `look` finds when what has expired is gone."""
         with self.transaction() as store:
-            step = Transaction(store, self.plans, now)
+            step = Transaction(store, store.data, self.plans, now)
             sweep(store, step, now)
             step.finish()
             found = look(store)
@@ -151,7 +151,7 @@ class StoredLayer(ChannelLayer):
         self.bury()
         try:
             with self.transaction() as store:
-                step = Transaction(store, self.plans, now)
+                step = Transaction(store, store.data, self.plans, now)
                 swept = sweep(store, step, now, self._swept, SWEEP_SIZE)
                 step.finish()
         except StoreFull:

@@ -74,7 +74,8 @@ class StoredReceiver(Receiver):
         hold: bool = True,
     ) -> Outcome:
         """See `Receiver.exchange`. It does not block, but for another exchange under way."""
-        self._check_open()
+        if self._closed:
+            raise LayerClosed("receiver")
         now = time.time()
         prepared = prepare(operations, self._layer, now) if operations else NOTHING
         if prepared.returned:
@@ -108,21 +109,19 @@ class StoredReceiver(Receiver):
         self._laned = any(policies.find(name)[1].ordering is not None for name in channels)
 
     def _run(self, request: _Request, room: int | None = None) -> Outcome:
-        subscription = self._subscription
-        self._held.remember()
+        subscription, held = self._subscription, self._held.state
         self._joined = []
         try:
             with self._layer.transaction() as store:
-                step = Transaction(store, self._layer.plans, request[5], room)
+                step = Transaction(store, store.data, self._layer.plans, request[5], room)
                 taken, place, refused = self._do(step, request)
                 step.finish()
         except BaseException:
-            self._subscription = subscription
-            self._held.undo()
+            self._subscription, self._held.state = subscription, held
             raise
         if step.rings:
-            self._layer.ring(list(dict.fromkeys(step.rings)))
-        deliveries = self._deliver(taken, place, hold=request[7]) if taken else []
+            self._layer.ring(dict.fromkeys(step.rings))
+        deliveries = self._deliver(taken, place) if taken else []
         return Outcome(deliveries, refused, self._joined)
 
     def _do(self, step: Transaction, request: _Request) -> tuple[list[_Taken], int, list[Refusal]]:
@@ -143,8 +142,11 @@ class StoredReceiver(Receiver):
         if limit:
             taken, count = self._take(step, limit, now)
             self._taken += count
-        if taken or done or returned:
-            place = self._keep(step, done, returned, taken, hold=hold)
+        if not hold and self._laned:
+            _release_lanes(step, taken)
+        kept = taken if hold and not self._passing else ()
+        if kept or done or returned:
+            place = self._keep(step, done, returned, kept)
         if listening:
             # Lanes that were let go without being held may have brought new messages.
             looked = count < limit and (hold or not self._laned)
@@ -242,32 +244,24 @@ class StoredReceiver(Receiver):
         done: Sequence[Delivery],
         returned: Sequence[Delivery],
         taken: Sequence[_Taken],
-        *,
-        hold: bool,
     ) -> int:
         """Bring what this receiver holds up to date; returns the place of the first it took."""
-        changed = self._held.finish((*done, *returned)) if done or returned else False
-        fresh: list[bytes] = []
-        if hold and not self._passing:
-            fresh = [bundle for bundle, _ in taken if self._normal or is_normal(bundle)]
-        elif not hold and self._laned:
-            for bundle, _ in taken:
-                for envelope in decode_bundle(bundle):
-                    if envelope.lane:
-                        release(step, envelope.lane, envelope.id)
-        first = self._held.take(fresh)
+        held = self._held
+        changed = held.finish((*done, *returned) if returned else done)
+        fresh = [bundle for bundle, _ in taken if self._normal or is_normal(bundle)]
+        first = held.take(fresh) if fresh else 0
         if fresh or changed:
-            burial.hold(step, self.name, self._held.record())
+            burial.hold(step, self.name, held.record())
         return first
 
-    def _deliver(self, taken: Sequence[_Taken], place: int, *, hold: bool) -> list[Delivery]:
+    def _deliver(self, taken: Sequence[_Taken], place: int) -> list[Delivery]:
+        """Decode what was taken; `place` is that of the first message held, or 0."""
         deliveries: list[Delivery] = []
-        holds = hold and not self._passing
         for bundle, members in taken:
             found = decode_bundle(bundle)
             if members:
                 found[0].members = members
-            if holds and (self._normal or is_normal(bundle)):
+            if place and (self._normal or is_normal(bundle)):
                 for delivery in found:
                     delivery.place = place
                     place += 1
@@ -285,9 +279,8 @@ class StoredReceiver(Receiver):
         return genuine
 
     def _discard(self, forged: Sequence[Delivery]) -> None:
-        self._held.remember()
         with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.plans, time.time())
+            step = Transaction(store, store.data, self._layer.plans, time.time())
             for delivery in forged:
                 where = names.address(delivery.channel)
                 step.drop(step.channel(where), where, "tampered")
@@ -296,7 +289,7 @@ class StoredReceiver(Receiver):
                 burial.hold(step, self.name, self._held.record())
             step.finish()
         # There is less than was found, and nobody may be registered to be woken for the rest.
-        self._layer.ring(list(dict.fromkeys([*step.rings, self.name])))
+        self._layer.ring(dict.fromkeys([*step.rings, self.name]))
 
     # -- waiting ------------------------------------------------------------------------
 
@@ -377,9 +370,17 @@ class StoredReceiver(Receiver):
     def _settle(self) -> None:
         """Give back what was not begun, and leave the lists."""
         with self._layer.transaction() as store:
-            step = Transaction(store, self._layer.plans, time.time())
+            step = Transaction(store, store.data, self._layer.plans, time.time())
             burial.hold(step, self.name, self._held.record())
             burial.settle(step, self.name, self._held.begun)
             self._register(step, wanted=False)
             step.finish()
-        self._layer.ring(list(dict.fromkeys(step.rings)))
+        self._layer.ring(dict.fromkeys(step.rings))
+
+
+def _release_lanes(step: Transaction, taken: Sequence[_Taken]) -> None:
+    """Let the lanes go on of messages that are not held."""
+    for bundle, _ in taken:
+        for envelope in decode_bundle(bundle):
+            if envelope.lane:
+                release(step, envelope.lane, envelope.id)

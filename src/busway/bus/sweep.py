@@ -68,7 +68,7 @@ def clear(store: Store) -> tuple[list[str], list[str]]:
         blocked += records.decode_lane(raw).blocked
     for table in (b"m", b"l", b"b", b"d", b"h", b"g", b"t", b"r", b"z", b"n"):
         for key, _ in store.scan(table):
-            store.pop(key)
+            store.data.pop(key)
     prefixes = []
     for key, raw in store.scan(b"c"):
         if key.endswith(b"!"):
@@ -76,17 +76,17 @@ def clear(store: Store) -> tuple[list[str], list[str]]:
         record = records.decode_channel(raw)
         blocked += record.blocked
         kept = records.ChannelRecord(subscriptions=record.subscriptions, owner=record.owner)
-        store.put(key, records.encode(kept))
+        store.data.put(key, records.encode(kept))
     return list(dict.fromkeys(blocked)), prefixes
 
 
 def count_messages(store: Store, channel: str | None, now: float) -> Statistics:
     """Return the counts of one channel, or of all when it is None."""
     if channel is not None:
-        raw = store.get(records.channel_key(channel))
+        raw = store.data.get(records.channel_key(channel))
         record = records.decode_channel(raw) if raw else records.ChannelRecord()
         return _count(store, channel, record, _sent_apart(store).get(channel, []), now)
-    past = store.get(records.PAST_KEY)
+    past = store.data.get(records.PAST_KEY)
     total = records.decode_channel(past) if past else records.ChannelRecord()
     found = list(count_channels(store, now).values())
     for each in found:
@@ -146,7 +146,7 @@ def _count(
     """Return the counts of a channel; `apart`: when its messages outside of its queue were sent."""
     sent = [now, *apart]
     if record.pending:
-        head = store.get(records.queue_prefix(name) + records.index_key(record.head))
+        head = store.data.get(records.queue_prefix(name) + records.index_key(record.head))
         sent += [decode_envelope(raw).sent for raw in untie(head or tie([]))]
     pending = record.pending + len(apart)
     return Statistics(record.accepted, record.refused, pending, now - min(sent), record.dropped)

@@ -4,13 +4,15 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any
 
 import lmdb
+import msgspec
 
 from busway.bus.errors import LayerUnavailable
 from busway.bus.ipc.directory import free_space, make_places, make_private
@@ -57,6 +59,8 @@ class Environment:
             raise LayerUnavailable(
                 f"the bus in {directory} cannot be opened: {error}; stop what uses it and remove it"
             ) from error
+        self.begin = partial(self._lmdb.begin, write=True)
+        """Keeps all others out until the transaction that it returns ends."""
         # What is live may take half of it: the rest is for copies under way and for pages
         # that are free but scattered.
         self.limit = self.size // 2
@@ -64,11 +68,8 @@ class Environment:
         self._left = 0
         self._until_measured = 0
 
-    def transaction(self) -> "StoreTransaction":
-        """Return a transaction to enter with `with`."""
-        return StoreTransaction(self._lmdb, self._reserve, self.limit)
-
-    def _reserve(self, txn: lmdb.Transaction, size: int) -> int:
+    def reserve(self, txn: lmdb.Transaction, size: int) -> int:
+        """Count `size` bytes to be added; return how many more may be: see `Store.reserve`."""
         # Measured now and then: half of the map is slack enough for what others add meanwhile.
         self._until_measured -= 1
         if self._until_measured <= 0:
@@ -92,16 +93,12 @@ class Environment:
         except lmdb.Error as error:
             raise LayerUnavailable(f"the bus failed: {error}") from error
 
-    def pause(self) -> lmdb.Transaction:
-        """Keep all others out until the transaction that is returned is aborted."""
-        return self._lmdb.begin(write=True)
-
     def is_empty(self) -> bool:
         """Say whether there is nothing in it for processes that may come.
 
         What is addressed to one reader or process is for none of them.
         """
-        with self.transaction() as store:
+        with StoreTransaction(self) as store:
             # A message's key ends with a NUL and eight bytes of any value.
             names = (
                 key[:-9] if table == b"m" else key
@@ -122,29 +119,14 @@ class Environment:
         self._lmdb.close()
 
 
-class StoreTransaction:
+class StoreTransaction(msgspec.Struct, gc=False):
     """A `Store` for the length of a `with` block. Waits for the other processes' to end."""
 
-    __slots__ = ("_limit", "_lmdb", "_reserve", "_txn", "get", "pop", "put")
-
-    get: Callable[[bytes], bytes | None]
-    pop: Callable[[bytes], bytes | None]
-    put: Callable[..., bool]
-
-    def __init__(
-        self,
-        environment: lmdb.Environment,
-        reserve: Callable[[lmdb.Transaction, int], int],
-        limit: int,
-    ) -> None:
-        """`reserve` counts bytes to be added and tells how many may be then, of `limit` in all."""
-        self._lmdb = environment
-        self._reserve = reserve
-        self._limit = limit
+    environment: Environment
+    data: Any = None
 
     def __enter__(self) -> "StoreTransaction":
-        txn = self._txn = self._lmdb.begin(write=True)
-        self.get, self.put, self.pop = txn.get, txn.put, txn.pop
+        self.data = self.environment.begin()
         return self
 
     def __exit__(
@@ -153,22 +135,21 @@ class StoreTransaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        full = isinstance(error, lmdb.MapFullError)
         if error is None:
             try:
-                self._txn.commit()
+                self.data.commit()
             except lmdb.MapFullError:
-                full = True
-        else:
-            self._txn.abort()
-        if full:
+                raise StoreFull from None
+            return
+        self.data.abort()
+        if isinstance(error, lmdb.MapFullError):
             raise StoreFull
         if isinstance(error, lmdb.Error):
             raise LayerUnavailable(f"the bus failed: {error}") from error
 
     def scan(self, prefix: bytes, /, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Yield keys that begin with `prefix`, and their values: see `Store.scan`."""
-        cursor = self._txn.cursor()
+        cursor = self.data.cursor()
         start = after + b"\0" if after else prefix
         while cursor.set_range(start):
             key, value = cursor.item()
@@ -179,11 +160,11 @@ class StoreTransaction:
 
     def reserve(self, size: int) -> int:
         """Count `size` bytes to be added; return how many more may be: see `Store.reserve`."""
-        return self._reserve(self._txn, size)
+        return self.environment.reserve(self.data, size)
 
     def limit(self) -> int:
         """Return how many bytes there may be in all."""
-        return self._limit
+        return self.environment.limit
 
 
 def _reserve(directory: Path, size: int) -> int:
@@ -290,7 +271,7 @@ def release(environment: Environment, presence: Presence, *, keep: bool) -> None
 def _before_fork() -> None:
     # Nobody may be in a transaction while the process is copied.
     _lock.acquire()
-    _pauses.extend(environment.pause() for environment in _open.values())
+    _pauses.extend(environment.begin() for environment in _open.values())
 
 
 def _after_fork_in_parent() -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import RLock
@@ -19,7 +19,7 @@ from busway.bus.errors import ConfigurationError, LayerClosed, LayerUnavailable
 from busway.bus.groups import LocalGroups
 from busway.bus.ipc import environment
 from busway.bus.ipc.directory import find_directory, make_private
-from busway.bus.ipc.environment import Environment
+from busway.bus.ipc.environment import Environment, StoreTransaction
 from busway.bus.ipc.processes import (
     Ringer,
     SharedMark,
@@ -134,14 +134,14 @@ class IPCChannelLayer(StoredLayer):
 
     def transaction(self) -> AbstractContextManager[Store]:
         """Begin a transaction; it waits for other processes' to end."""
-        return (self._environment or self._open()).transaction()
+        return StoreTransaction(self._environment or self._open())
 
     def bell(self, receiver: str) -> Bell:
         """Return a new bell that `ring` reaches under the name `receiver`."""
         self._open()
         return bind_bell(self.directory, receiver)
 
-    def ring(self, receivers: Sequence[str]) -> None:
+    def ring(self, receivers: Collection[str]) -> None:
         """Wake receivers; those that have died are cleaned up."""
         if receivers and not self._closed and not self._ringer.ring(receivers):
             self.bury()
@@ -165,7 +165,7 @@ class IPCChannelLayer(StoredLayer):
 
     def _settle(self, process: str) -> None:
         with self.transaction() as store:
-            step = Transaction(store, self.plans, time.time())
+            step = Transaction(store, store.data, self.plans, time.time())
             bury(step, process, read_marks(self.directory, process))
             step.finish()
         self._ringer.ring(dict.fromkeys(step.rings))
@@ -194,8 +194,8 @@ class IPCChannelLayer(StoredLayer):
             opened, self._environment = self._environment, None
             if opened is None:
                 return
-            with opened.transaction() as store:
-                step = Transaction(store, self.plans, time.time())
+            with StoreTransaction(opened) as store:
+                step = Transaction(store, store.data, self.plans, time.time())
                 bury(step, self.process, read_marks(self.directory, self.process))
                 step.finish()
             self._ringer.ring(dict.fromkeys(step.rings))
