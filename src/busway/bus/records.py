@@ -109,7 +109,7 @@ class TargetRecord(msgspec.Struct, array_like=True, gc=False):
 FORMAT = blake2b(
     repr(
         [
-            (kind.__name__, kind.__struct_fields__)
+            (kind.__name__, kind.__annotations__)
             for kind in (
                 Envelope,
                 ChannelRecord,
