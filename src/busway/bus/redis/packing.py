@@ -88,7 +88,7 @@ class Batch(msgspec.Struct, gc=False):
             self.lanes.add(lane)
         run = self.runs.get(plan.address)
         if run is None or len(run.indexes) == MAX_COUNT or run.size > MAX_SIZE:
-            segment = [0, self.rule(plan), 0, []]
+            segment = [0, self.rule(plan), 0]
             run = self.runs[plan.address] = Run(segment, [], [], [], envelope.expires)
             self.segments.append(segment)
             self.places.append(run.indexes)
@@ -98,7 +98,7 @@ class Batch(msgspec.Struct, gc=False):
         run.size += size
         run.table += (size, turn)
         if turn:
-            run.segment[3] += (lane, id_)
+            run.segment += (lane, id_)
 
     def rule(self, plan: Plan) -> int:
         """Return where in `rules` the rules of a channel are."""
