@@ -167,7 +167,7 @@ class Books:
         if seat.life != self._layer.life and asked.limit:
             request.process = self._layer.process
         if batch is not None:
-            request.rules, request.segments = batch.rules, batch.segments
+            request.segments = batch.segments
         if asked.done:
             request.done = wire.turns_done(asked.done) or None
         if asked.done or asked.returned:

@@ -36,8 +36,6 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     """Whether it may have been done already."""
     process: str = ""
     """The receiver's process, to be registered; empty: it is."""
-    rules: list[Any] | None = None
-    """Address, capacity, lane capacity; of each address."""
     segments: list[Any] | None = None
     done: list[str] | None = None
     """Lanes of messages that are done, and then their ids."""

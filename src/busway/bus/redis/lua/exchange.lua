@@ -18,12 +18,10 @@
 local MAX_PROMOTED = 500
 local MAX_UNPACKED = 4000  -- values: Lua's stack has room for some more
 local ALIVE = 6  -- seconds for which a process counts as alive after it was heard of
-local LANES = P .. 'l'
 
-local receiver, number, again, process, rules, segments, done, finished, gone, returned_finished,
+local receiver, number, again, process, segments, done, finished, gone, returned_finished,
   returned_gone, returned, names, limit, wake_below, hold, earlier, earlier_names, subscription,
   place, reach, laned, turn, sleeps, full = unpack_(ARGV[1])
-local held = P .. 'h:' .. receiver
 
 -- What may have been done already has to be written down, whatever becomes of it.
 if full or again then insist() end
@@ -39,7 +37,7 @@ if last ~= '' then
     local _, refused, due, taken, places = unpack(unpack_(call('GET', last_key)))
     taken = taken or {}
     for _, first in ipairs(places or {}) do
-      local bundle = call('HGET', held, first)
+      local bundle = call('HGET', P .. 'h:' .. receiver, first)
       if bundle then taken[#taken + 1] = bundle end
     end
     return {taken, refused or '', due or '0', finish(), now * 1000000}
@@ -68,22 +66,22 @@ if segments then
   local at = 1
   for index, segment in ipairs(segments) do
     -- A bundle for one channel is not opened where it finds room as it is.
-    local rule, size, record = segment[2], segment[3], nil
+    local size, record = segment[2], nil
     local fits = segment[1] == 0 and not (others and others.closed.any)
     if fits then
-      record = channel(rules[rule])
-      fits = record.pending + size <= rules[rule + 1]
+      record = channel(segment[3])
+      fits = record.pending + size <= segment[4]
     end
-    if fits and segment[4] then
+    if fits and segment[6] then
       -- All its lanes are brought into use, if none of them is.
       local lanes, n = {}, 0
-      for i = 4, #segment, 2 do
+      for i = 6, #segment, 2 do
         n = n + 1
         lanes[n] = segment[i]
       end
-      local found = call('HMGET', LANES, unpack(lanes))
+      local found = call('HMGET', P .. 'l', unpack(lanes))
       for i = 1, n do fits = fits and not found[i] end
-      if fits then call('HSET', LANES, unpack(segment, 4)) end
+      if fits then call('HSET', P .. 'l', unpack(segment, 6)) end
     end
     if fits then
       if record.fresh then Q.flush(record) end
@@ -94,7 +92,7 @@ if segments then
       record.changed = true
       ring(record, size)
     else
-      others = others or make_others(rules, wake_below > 0 and receiver or nil, full)
+      others = others or make_others(wake_below > 0 and receiver or nil, full)
       at = others.operations[segment[1] + 1](index, segment, at)
     end
   end
@@ -103,7 +101,7 @@ end
 
 -- What is held -------------------------------------------------------------------------------
 
-if returned then queues().return_all(held, returned) end
+if returned then queues().return_all(receiver, returned) end
 if refused then
   finished, gone = returned_finished, returned_gone
 elseif done then
@@ -111,7 +109,7 @@ elseif done then
   local n = #done / 2
   for from = 1, n, MAX_UNPACKED do
     local last, free, behind = math.min(from + MAX_UNPACKED - 1, n), {}, {}
-    local found = call('HMGET', LANES, unpack(done, from, last))
+    local found = call('HMGET', P .. 'l', unpack(done, from, last))
     for i = from, last do
       local lane, id, in_front = done[i], done[n + i], found[i - from + 1]
       if in_front == id then
@@ -120,7 +118,7 @@ elseif done then
         behind[#behind + 1] = id .. lane
       end
     end
-    if free[1] then call('HDEL', LANES, unpack(free)) end
+    if free[1] then call('HDEL', P .. 'l', unpack(free)) end
     for _, turn in ipairs(behind) do queues().release(turn) end
   end
 end
@@ -128,10 +126,10 @@ end
 -- Taking -------------------------------------------------------------------------------------
 
 local taken, count, due = {}, 0, '0'
+local kept  -- how many messages of each bundle are held
 local room = 4 * 1024 * 1024  -- bytes
-local changes, places, loose = gone, nil, nil
 if limit > 0 then
-  local kept = {}  -- how many messages of each bundle are held
+  kept = {}
 
   -- Takes up to `most` messages off a channel; returns how many, nil when there was nothing.
   local function take(name, most)
@@ -192,6 +190,10 @@ if limit > 0 then
     -- Lanes may have gone on behind messages that had expired.
   until count >= limit or room <= 0 or not (Q and Q.flush_all(names))
 
+end
+
+local changes, places, loose = gone, nil, nil
+if taken[1] then
   changes, places, loose = changes or {}, {}, {}
   for i, bundle in ipairs(taken) do
     if kept[i] > 0 then
@@ -208,9 +210,10 @@ if limit > 0 then
   end
 end
 if finished or (changes and changes[1]) then
+  local key = P .. 'h:' .. receiver
   local function call_with(command, list)
     for from = 1, #list, MAX_UNPACKED do
-      call(command, held, unpack(list, from, math.min(from + MAX_UNPACKED - 1, #list)))
+      call(command, key, unpack(list, from, math.min(from + MAX_UNPACKED - 1, #list)))
     end
   end
   if finished then call_with('HDEL', finished) end

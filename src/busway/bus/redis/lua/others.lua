@@ -3,7 +3,7 @@
 
 -- Each of `operations` does what a segment says, with arguments from behind place `at`; returns the
 -- place of the last one. What it refuses is in `refused`, and `closed` says which lanes that closes.
-local function make_others(rules, sender, full)
+local function make_others(sender, full)
   local Q = queues()
   local P, call, pack, unpack_ = KEYS[1], redis.call, cmsgpack.pack, cmsgpack.unpack
   local untie, enqueue, place, discard, leave, put_back, drop, accept, begin_lane, address_of =
@@ -21,12 +21,12 @@ local function make_others(rules, sender, full)
 
   -- Puts the messages of a bundle into a queue one by one.
   local function send_each(number, segment, at)
-    local rule = segment[2]
-    local record, items = channel(rules[rule]), untie(ARGV[at + 1])
+    local _, _, address, capacity, lane_capacity = unpack(segment)
+    local record, items = channel(address), untie(ARGV[at + 1])
     for i = 1, #items, 2 do
       local envelope, turn = items[i], items[i + 1]
       local why = turn ~= '' and closed[turn:sub(17)] and 'lane'
-        or place(record, envelope, turn, rules[rule + 1], rules[rule + 2], sender)
+        or place(record, envelope, turn, capacity, lane_capacity, sender)
       if why then
         refuse(number, (i - 1) / 2, record, why, turn)
       else
@@ -37,8 +37,8 @@ local function make_others(rules, sender, full)
   end
 
   local function delayed(number, segment, at)
-    local _, rule, turn, due, id = unpack(segment)
-    local record, envelope = channel(rules[rule]), ARGV[at + 1]
+    local _, address, turn, due, id = unpack(segment)
+    local record, envelope = channel(address), ARGV[at + 1]
     if turn ~= '' and closed[turn:sub(17)] then
       refuse(number, 0, record, 'lane', turn)
     else

@@ -303,12 +303,12 @@ local function queues()
   end
 
   -- Puts back what a receiver holds: the first place of its bundle and index in it, of each message.
-  local function return_all(held, places)
-    local bundles, items = {}, {}
+  local function return_all(receiver, places)
+    local key, bundles, items = P .. 'h:' .. receiver, {}, {}
     for i = 1, #places, 2 do
       local first, index = places[i], places[i + 1]
       if bundles[first] == nil then
-        local bundle = call('HGET', held, first)
+        local bundle = call('HGET', key, first)
         bundles[first] = bundle and untie(bundle) or false
       end
       local bundle = bundles[first]
