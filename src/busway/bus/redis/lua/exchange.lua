@@ -108,17 +108,16 @@ elseif done then
   -- Their lanes go on.
   local n = #done / 2
   for from = 1, n, MAX_UNPACKED do
-    local last, free, behind = math.min(from + MAX_UNPACKED - 1, n), {}, {}
+    local last, behind = math.min(from + MAX_UNPACKED - 1, n), {}
     local found = call('HMGET', P .. 'l', unpack(done, from, last))
     for i = from, last do
       local lane, id, in_front = done[i], done[n + i], found[i - from + 1]
-      if in_front == id then
-        free[#free + 1] = lane
-      elseif in_front then
-        behind[#behind + 1] = id .. lane
+      if in_front ~= id then
+        done[i] = ''  -- the name of no lane
+        if in_front then behind[#behind + 1] = id .. lane end
       end
     end
-    if free[1] then call('HDEL', P .. 'l', unpack(free)) end
+    call('HDEL', P .. 'l', unpack(done, from, last))
     for _, turn in ipairs(behind) do queues().release(turn) end
   end
 end
@@ -189,7 +188,6 @@ if limit > 0 then
     end
     -- Lanes may have gone on behind messages that had expired.
   until count >= limit or room <= 0 or not (Q and Q.flush_all(names))
-
 end
 
 local changes, places, loose = gone, nil, nil
