@@ -167,18 +167,18 @@ class Books:
         if seat.life != self._layer.life and asked.limit:
             request.process = self._layer.process
         if batch is not None:
-            request.rules, request.segments = batch.rules, batch.segments
+            request.segments = batch.segments
         if asked.done:
-            request.done = wire.turns_done(asked.done)
+            request.done = wire.turns_done(asked.done) or None
         if asked.done or asked.returned:
             self._let_go(request, asked, seat.shard.number)
         request.wake_below = asked.wake_below
         if asked.listening:
-            request.channels = self.sources.get(seat.shard.number, ())
+            request.channels = self.sources.get(seat.shard.number)
             request.limit = asked.limit
             request.hold = asked.hold and not self._passing
             request.earlier = seat.subscription
-            if seat.subscription != self._subscription:
+            if seat.subscription and seat.subscription != self._subscription:
                 request.earlier_channels = seat.channels
             request.subscription = self._subscription
             request.place = held.next
@@ -226,7 +226,7 @@ class Books:
         # The reply may be that of a server that has only now begun.
         if self._note_epoch(seat):
             self.write_off(asked.returned)
-        self._layer.see(seat.shard, float(reply[4]), reply[3], call.asked_at)
+        self._layer.see(seat.shard, reply[4] / 1e6, reply[3], call.asked_at)
         if request.process:
             seat.life = call.life
             seat.marked = 0  # of what was marked before it may know nothing any more
@@ -242,7 +242,7 @@ class Books:
             taken = len(deliveries) + self.void
             wanted = request.sleeps or (asked.limit > 0 and taken < asked.wake_below)
             seat.subscription = self._subscription if wanted else ""
-            seat.channels = request.channels
+            seat.channels = request.channels or ()
         return deliveries
 
     def _deliver(self, call: Call, bundles: Sequence[bytes]) -> list[Delivery]:

@@ -41,7 +41,7 @@ class Run(msgspec.Struct, gc=False):
     def bundle(self) -> bytes:
         """Return the messages as a bundle: see `lua/common.lua`."""
         count = len(self.envelopes)
-        self.segment[2] = count
+        self.segment[1] = count
         table = encode(self.table)
         return HEAD.pack(0, count, self.expires, len(table)) + table + tie(self.envelopes)
 
@@ -49,9 +49,6 @@ class Run(msgspec.Struct, gc=False):
 class Batch(msgspec.Struct, gc=False):
     """Operations for one shard."""
 
-    rules: list[Any]
-    known: dict[str, int]
-    """Where in `rules` an address stands, from 1."""
     segments: list[Any]
     parts: list[Run | bytes]
     """What the segments need, in their order: runs, or envelopes."""
@@ -88,7 +85,7 @@ class Batch(msgspec.Struct, gc=False):
             self.lanes.add(lane)
         run = self.runs.get(plan.address)
         if run is None or len(run.indexes) == MAX_COUNT or run.size > MAX_SIZE:
-            segment = [0, self.rule(plan), 0, []]
+            segment = [0, 0, plan.address, plan.capacity, plan.lane_capacity]
             run = self.runs[plan.address] = Run(segment, [], [], [], envelope.expires)
             self.segments.append(segment)
             self.places.append(run.indexes)
@@ -98,15 +95,7 @@ class Batch(msgspec.Struct, gc=False):
         run.size += size
         run.table += (size, turn)
         if turn:
-            run.segment[3] += (lane, id_)
-
-    def rule(self, plan: Plan) -> int:
-        """Return where in `rules` the rules of a channel are."""
-        place = self.known.get(plan.address)
-        if place is None:
-            place = self.known[plan.address] = len(self.rules) + 1
-            self.rules += (plan.address, plan.capacity, plan.lane_capacity)
-        return place
+            run.segment += (lane, id_)
 
 
 class Packer:
@@ -275,7 +264,7 @@ class Packer:
         parcel = message_parcel(plan, channel, message, self._new_id(), times[shard], send.delay)
         envelope, batch = parcel.envelope, _batch(batches, shard)
         turn = turn_of(envelope.id, envelope.lane)
-        segment = [4, batch.rule(plan), turn, parcel.due, f"{envelope.id:016x}"]
+        segment = [4, plan.address, turn, parcel.due, f"{envelope.id:016x}"]
         batch.add(segment, index, self._close(envelope))
 
     def _pack_group_send(
@@ -310,20 +299,20 @@ class Packer:
 def _batch(batches: list[Batch | None], shard: int) -> Batch:
     batch = batches[shard]
     if batch is None:
-        batch = batches[shard] = Batch([], {}, [], [], [], {}, set())
+        batch = batches[shard] = Batch([], [], [], {}, set())
     return batch
 
 
 def restored(deliveries: Sequence[Delivery], envelopes: Iterable[bytes]) -> Batch:
     """Return a batch that puts deliveries, which are not held, back in front."""
-    batch = Batch([], {}, [], [], [], {}, set())
+    batch = Batch([], [], [], {}, set())
     batch.add([6, *(turn_of(each.id, each.lane) for each in deliveries)], 0, *envelopes)
     return batch
 
 
 def dropped(counts: Mapping[tuple[str, str], int]) -> Batch:
     """Return a batch that counts messages as dropped, by address and reason."""
-    batch = Batch([], {}, [], [], [], {}, set())
+    batch = Batch([], [], [], {}, set())
     for (address, reason), number in counts.items():
         batch.add([7, address, reason, number], 0)
     return batch

@@ -22,7 +22,9 @@ LONGEST_LANE = 200
 """Bytes; lanes with a longer name are known by its hash."""
 
 _decode_refused = msgspec.msgpack.Decoder(list[Any]).decode
-_NOTHING: list[Any] = []
+
+_ARRAY_HEAD = 3
+"""Bytes, for 16 fields and more."""
 
 
 class Request(msgspec.Struct, array_like=True, gc=False):
@@ -34,25 +36,23 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     """Whether it may have been done already."""
     process: str = ""
     """The receiver's process, to be registered; empty: it is."""
-    rules: list[Any] = _NOTHING
-    """Address, capacity, lane capacity; of each address."""
-    segments: list[Any] = _NOTHING
-    done: list[str] = _NOTHING
-    """Lane and id of messages that are done."""
-    finished: list[str] = _NOTHING
-    gone: list[str] = _NOTHING
-    returned_finished: list[str] = _NOTHING
-    returned_gone: list[str] = _NOTHING
+    segments: list[Any] | None = None
+    done: list[str] | None = None
+    """Lanes of messages that are done, and then their ids."""
+    finished: list[str] | None = None
+    gone: list[str] | None = None
+    returned_finished: list[str] | None = None
+    returned_gone: list[str] | None = None
     """As the two before, when something is refused and only what is given back leaves."""
-    returned: list[int] = _NOTHING
+    returned: list[int] | None = None
     """First place of the bundle and index in it, of each message that is given back."""
-    channels: Sequence[str] = ()
+    channels: Sequence[str] | None = None
     limit: int = 0
     wake_below: int = 0
     hold: bool = False
     earlier: str = ""
     """The subscription that it is registered with."""
-    earlier_channels: Sequence[str] = ()
+    earlier_channels: Sequence[str] | None = None
     subscription: str = ""
     place: int = 0
     reach: int = 0
@@ -66,8 +66,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     back what was there."""
 
     def encode(self) -> bytes:
-        """Return it as bytes."""
-        return encode(self)
+        """Return its fields as bytes, without the array's head: so a script needs no table."""
+        return encode(self)[_ARRAY_HEAD:]
 
 
 def lane_field(lane: str) -> str:
@@ -86,12 +86,10 @@ def turn_of(id_: int, lane: str) -> str:
 
 
 def turns_done(deliveries: Iterable[Delivery]) -> list[str]:
-    """Return lane and id of each delivery that has a lane."""
-    found: list[str] = []
-    for delivery in deliveries:
-        if delivery.lane:
-            found += (lane_field(delivery.lane), f"{delivery.id:016x}")
-    return found
+    """Return the lanes of those deliveries that have one, and then their ids."""
+    laned = [delivery for delivery in deliveries if delivery.lane]
+    lanes = [lane_field(delivery.lane) for delivery in laned]
+    return lanes + [f"{delivery.id:016x}" for delivery in laned]
 
 
 def core_of(message: Any, now: float) -> bytes:

@@ -40,7 +40,7 @@ end
 -- Takes note that a receiver is gone. Its last reply stays: it may only have been cut off, and ask
 -- again; and what it has sent may come yet.
 local function dismiss(receiver)
-  call('SETRANGE', P .. 'x:' .. receiver, LAST_AT + LAST_SIZE - 1, '\1')
+  call('SETRANGE', P .. 'x:' .. receiver, LAST_TO, '\1')
   call('EXPIRE', P .. 'x:' .. receiver, KEPT)
 end
 
@@ -53,10 +53,7 @@ local function abandon(prefix)
     flush(record)
     local bundle = call('LPOP', P .. 'm:' .. prefix)
     if not bundle then break end
-    local items = untie(bundle)
-    for i = 2, #items, 2 do
-      if items[i] ~= '' then release(items[i]) end
-    end
+    release_all(bundle)
   end
   if record.pending > 0 then drop(record, 'receiver died', record.pending) end
   waiting = waiting - record.pending
@@ -95,7 +92,9 @@ local function bury_dead(me)
   local processes, away = P .. 'processes', P .. 'away'
   local dead = call('ZRANGEBYSCORE', processes, '-inf', now)
   if #dead > 0 then
-    if #dead == call('ZCARD', processes) then call('SET', away, time_of(now), 'NX', 'EX', 60) end
+    if #dead == call('ZCARD', processes) then
+      call('SET', away, string.format('%.6f', now), 'NX', 'EX', 60)
+    end
     local since = call('GET', away)
     if since and now < tonumber(since) + AWAY then return end
     for _, each in ipairs(dead) do

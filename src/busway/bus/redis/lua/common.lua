@@ -16,8 +16,8 @@
 --                              that bundle which are done; "b" -> the place up to which it has begun
 --   P x:RECEIVER       string  msgpack array about its last request: its number (a double) and 1 when
 --                              the receiver is gone, else 0 (a byte), both in one string of nine; and
---                              the reply: what was refused, when the next is due, bundles that were
---                              taken and not held, places of those that are held
+--                              the reply, where it says anything: what was refused, when the next is
+--                              due, bundles that were taken and not held, places of those that are held
 --   P subs             hash    subscription -> its channels
 --   P s:SUBSCRIPTION   zset    receivers that sleep on it, by since when
 --   P processes        zset    processes, by when they are dead unless they are heard of
@@ -42,32 +42,26 @@
 -- turn, length, turn…) and a msgpack array of envelopes. So most bundles go through here unopened.
 -- An entry is a msgpack array of address, turn, envelope.
 
+-- Each run of a script makes all its functions, and an upvalue of each local that they use: that costs
+-- more than many a function takes to run. So there are few outside of `queues()`, which makes the others
+-- when they are needed; and functions say `redis.call` and `KEYS[1]`, which are no upvalues.
+
 local P = KEYS[1]
 local call = redis.call
 local pack, unpack_ = cmsgpack.pack, cmsgpack.unpack
-local HEAD, HEAD_SIZE = '>BHdI4', 15
-local LAST, LAST_SIZE, LAST_AT = '>dB', 9, 2  -- behind the heads of the array and of the string
-local KEPT = 600  -- seconds for which a reply can be asked for again
+
+-- Constants for commands are text: printing numbers is slow on some servers.
+local LAST, LAST_FROM, LAST_TO = '>dB', '2', '10'  -- behind the heads of the array and of the string
+local KEPT = '600'  -- seconds for which a reply can be asked for again
 
 -- How many messages more wait at the end of this script.
 local waiting = 0
 
-local now
-do
-  local time = call('TIME')
-  now = time[1] + time[2] / 1000000
-end
-
--- What most exchanges do without is made when it is needed, by `queues.lua`: making a function costs
--- more than many a one takes to run.
-local make_queues, made_queues
-local function queues()
-  made_queues = made_queues or make_queues()
-  return made_queues
-end
+local time = call('TIME')
+local now = time[1] + time[2] / 1000000
 
 -- Lets the script go on on a server whose memory is in use: it lets go on what has begun to write.
-local function insist() call('DEL', P .. 'nothing') end
+local function insist() redis.call('DEL', KEYS[1] .. 'nothing') end
 
 -- Channels -----------------------------------------------------------------------------------
 
@@ -76,12 +70,11 @@ local channels = {}
 local function channel(address)
   local record = channels[address]
   if not record then
-    local found = call('HMGET', P .. 'c:' .. address, 'pending', 'accepted', 'refused', 'subs',
-                       'owner', 'blocked')
-    record = {address = address, pending = tonumber(found[1] or 0),
-              accepted = tonumber(found[2] or 0), refused = tonumber(found[3] or 0),
-              subs = found[4] or '', owner = found[5] or '', blocked = found[6] or '',
-              new = not found[1], fresh = false, size = 0}
+    local found = redis.call('HMGET', KEYS[1] .. 'c:' .. address, 'pending', 'accepted', 'subs',
+                             'owner', 'blocked')
+    record = {address = address, pending = tonumber(found[1] or 0), accepted = found[2] or 0,
+              subs = found[3] or '', owner = found[4] or '', blocked = found[5] or '',
+              new = not found[1]}
     channels[address] = record
   end
   return record
@@ -90,6 +83,7 @@ end
 -- Wakes up to `count` of the longest sleepers on a channel.
 local function ring(record, count)
   if record.subs == '' then return end
+  local call, P = redis.call, KEYS[1]
   for name in record.subs:gmatch('%S+') do
     while count > 0 do
       local wanted = count
@@ -103,39 +97,25 @@ local function ring(record, count)
   end
 end
 
--- Writes what was put at the end of a channel's queue, and wakes who waits for it.
-local function flush(record)
-  local fresh = record.fresh
-  if not fresh then return end
-  call('RPUSH', P .. 'm:' .. record.address, queues().tie(fresh))
-  record.fresh, record.size = false, 0
-  ring(record, #fresh / 2)
-end
-
-local function accept(record, count)
-  record.accepted = record.accepted + count
-  waiting = waiting + count
-  record.changed = true
-end
-
-local function time_of(seconds) return string.format('%.6f', seconds) end
+-- What `queues()` has made, once it was needed.
+local Q
 
 -- Writes what has changed; returns how many messages wait now. Of a record that was there before
 -- mostly only counts have.
 local function finish()
-  for _, record in pairs(channels) do flush(record) end
+  local call, P = redis.call, KEYS[1]
   for address, record in pairs(channels) do
+    if record.fresh then Q.flush(record) end
     if record.new and record.changed then
       call('SADD', P .. 'channels', address)
       record.remade = true
     end
     if record.remade then
       call('HSET', P .. 'c:' .. address, 'pending', record.pending, 'accepted', record.accepted,
-           'refused', record.refused, 'used', math.floor(now), 'subs', record.subs,
-           'owner', record.owner, 'blocked', record.blocked)
+           'used', time[1], 'subs', record.subs, 'owner', record.owner, 'blocked', record.blocked)
     elseif record.changed then
       call('HSET', P .. 'c:' .. address, 'pending', record.pending, 'accepted', record.accepted,
-           'refused', record.refused, 'used', math.floor(now))
+           'used', time[1])
     end
   end
   if waiting == 0 then return tonumber(call('GET', P .. 'waiting') or 0) end

@@ -13,7 +13,7 @@ for _, address in ipairs(call('SMEMBERS', P .. 'channels')) do
   local record = channel(address)
   unblock(record)
   call('DEL', P .. 'm:' .. address, P .. 'c:' .. address, P .. 'of:' .. address)
-  record.pending, record.accepted, record.refused = 0, 0, 0
+  record.pending, record.accepted = 0, 0
   record.changed = record.subs ~= '' or record.owner ~= ''
   record.new = true
   if address:sub(-1) == '!' then

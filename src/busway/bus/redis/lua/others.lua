@@ -1,50 +1,62 @@
--- What most exchanges do without: see `others()` in `exchange`. Operations that are no plain sends,
--- and bundles that have to be opened. Put between `queues` and `exchange`.
+-- Operations that are no plain sends, and bundles that find no room as they are: what most exchanges
+-- do without. Put between `queues` and `exchange`.
 
-local function make_others(rules, argument, refused, closed, sender, held, full)
+-- Each of `operations` does what a segment says, with arguments from behind place `at`; returns the
+-- place of the last one. What it refuses is in `refused`, and `closed` says which lanes that closes.
+local function make_others(sender, full)
   local Q = queues()
-  local untie, tie, enqueue, place, discard, leave, put_back, drop, begin_lane, address_of, release,
-    is_notice, without_expired =
-    Q.untie, Q.tie, Q.enqueue, Q.place, Q.discard, Q.leave, Q.put_back, Q.drop, Q.begin_lane,
-    Q.address_of, Q.release, Q.is_notice, Q.without_expired
+  local P, call, pack, unpack_ = KEYS[1], redis.call, cmsgpack.pack, cmsgpack.unpack
+  local untie, enqueue, place, discard, leave, put_back, drop, accept, begin_lane, address_of =
+    Q.untie, Q.enqueue, Q.place, Q.discard, Q.leave, Q.put_back, Q.drop, Q.accept, Q.begin_lane,
+    Q.address_of
+  local refused, closed = {}, {}
 
   local function refuse(segment, index, record, why, turn)
     local n = #refused
     refused[n + 1], refused[n + 2], refused[n + 3] = segment, index, why
-    record.refused = record.refused + 1
+    call('HINCRBY', P .. 'c:' .. record.address, 'refused', 1)
     record.changed = true
     if turn ~= '' then closed[turn:sub(17)], closed.any = true, true end
   end
 
   -- Puts the messages of a bundle into a queue one by one.
-  local function send_each(number, rule, bundle)
-    local record, items = channel(rules[rule]), untie(bundle)
+  local function send_each(number, segment, at)
+    local _, _, address, capacity, lane_capacity = unpack(segment)
+    local record, items = channel(address), untie(ARGV[at + 1])
     for i = 1, #items, 2 do
       local envelope, turn = items[i], items[i + 1]
       local why = turn ~= '' and closed[turn:sub(17)] and 'lane'
-        or place(record, envelope, turn, rules[rule + 1], rules[rule + 2], sender)
+        or place(record, envelope, turn, capacity, lane_capacity, sender)
       if why then
         refuse(number, (i - 1) / 2, record, why, turn)
       else
         accept(record, 1)
       end
     end
+    return at + 1
   end
 
-  local function delayed(number, segment)
-    local _, rule, turn, due, id = unpack(segment)
-    local record, envelope = channel(rules[rule]), argument()
-    if turn ~= '' and closed[turn:sub(17)] then return refuse(number, 0, record, 'lane', turn) end
-    call('ZADD', P .. 'd', due, id .. pack({record.address, turn, envelope}))
-    accept(record, 1)
-    ring(record, 1000000000)
+  local function delayed(number, segment, at)
+    local _, address, turn, due, id = unpack(segment)
+    local record, envelope = channel(address), ARGV[at + 1]
+    if turn ~= '' and closed[turn:sub(17)] then
+      refuse(number, 0, record, 'lane', turn)
+    else
+      call('ZADD', P .. 'd', due, id .. pack({record.address, turn, envelope}))
+      accept(record, 1)
+      ring(record, 1000000000)
+    end
+    return at + 1
   end
 
-  local function notify(member)
-    if member:find('!', 1, true) then enqueue(channel(address_of(member)), argument(), '') end
+  -- Uses the notice that is there for a channel with "!", if it is wanted.
+  local function notify(member, at, is_wanted)
+    if not member:find('!', 1, true) then return at end
+    if is_wanted then enqueue(channel(address_of(member)), ARGV[at + 1], '') end
+    return at + 1
   end
 
-  local function group_add(_, segment)
+  local function group_add(_, segment, at)
     local _, group, member, expires, rule = unpack(segment)
     local address = address_of(member)
     local key = P .. 't:' .. group
@@ -57,16 +69,12 @@ local function make_others(rules, argument, refused, closed, sender, held, full)
     target[2], target[3] = math.max(target[2], expires), rule
     call('HSET', key, address, pack(target))
     call('ZADD', P .. 'groups', 'LT', expires, group)
-    notify(member)
+    return notify(member, at, true)
   end
 
-  local function group_discard(_, segment)
+  local function group_discard(_, segment, at)
     local _, group, member = unpack(segment)
-    if discard(group, member) then
-      notify(member)
-    elseif member:find('!', 1, true) then
-      argument()
-    end
+    return notify(member, at, discard(group, member))
   end
 
   local function lane_of(rule, values)
@@ -76,9 +84,9 @@ local function make_others(rules, argument, refused, closed, sender, held, full)
     return lane, #lane <= 200 and lane or redis.sha1hex(lane)
   end
 
-  local function group_send(_, segment)
+  local function group_send(_, segment, at)
     local _, group, id, values = unpack(segment)
-    local core = argument()
+    local core = ARGV[at + 1]
     local found = call('HGETALL', P .. 't:' .. group)
     local group_end = pack(group) .. '\1'
     local high = '\207' .. struct.pack('>I4', tonumber(id:sub(1, 8), 16))
@@ -106,68 +114,35 @@ local function make_others(rules, argument, refused, closed, sender, held, full)
         end
       end
     end
+    return at + 1
   end
 
-  local function leave_all(_, segment)
-    local member = segment[2]
-    if leave(member) then
-      notify(member)
-    elseif member:find('!', 1, true) then
-      argument()
-    end
+  local function leave_all(_, segment, at)
+    return notify(segment[2], at, leave(segment[2]))
   end
 
   -- What was taken and not held, by somebody who is gone.
-  local function restore(_, segment)
+  local function restore(_, segment, at)
     local items = {}
     for i = 2, #segment do
-      items[#items + 1] = argument()
+      at = at + 1
+      items[#items + 1] = ARGV[at]
       items[#items + 1] = segment[i]
       if segment[i] ~= '' then begin_lane(segment[i]) end
     end
     put_back(items)
+    return at
   end
 
-  local function count_dropped(_, segment)
+  local function count_dropped(_, segment, at)
     local _, address, reason, number = unpack(segment)
     drop(channel(address), reason, number)
-  end
-
-  local function return_all(places)
-    local bundles, items = {}, {}
-    for i = 1, #places, 2 do
-      local first, index = places[i], places[i + 1]
-      if bundles[first] == nil then
-        local bundle = call('HGET', held, first)
-        bundles[first] = bundle and untie(bundle) or false
-      end
-      local bundle = bundles[first]
-      if bundle then
-        items[#items + 1] = bundle[2 * index - 1]
-        items[#items + 1] = bundle[2 * index]
-      end
-    end
-    put_back(items)
-  end
-
-  -- Returns what is left of a bundle when what has expired and what is more than `left` is not taken.
-  local function open(record, key, bundle, left)
-    local items = without_expired(record, untie(bundle))
-    if not items then return nil end
-    local n = #items
-    if not is_notice(items[1]) and n > 2 * left then
-      call('LPUSH', key, tie({unpack(items, 2 * left + 1, n)}))
-      items = {unpack(items, 1, 2 * left)}
-    end
-    return tie(items)
-  end
-
-  local function release_all(turns)
-    for _, turn in ipairs(turns) do release(turn) end
+    return at
   end
 
   return {
-    send_each = send_each, return_all = return_all, open = open, release_all = release_all,
-    operations = {group_add, group_discard, group_send, delayed, leave_all, restore, count_dropped},
+    refused = refused, closed = closed,
+    operations = {send_each, group_add, group_discard, group_send, delayed, leave_all, restore,
+                  count_dropped},
   }
 end

@@ -1,12 +1,15 @@
--- What is behind `queues()`: how messages are placed, put back, dropped and let go, one by one. Put
--- behind `common`.
+-- How messages are placed, put back, dropped and let go, one by one: what most exchanges do without.
+-- Put behind `common`.
 
-make_queues = function()
+local function queues()
+  if Q then return Q end
+  local P, call, pack, unpack_ = KEYS[1], redis.call, cmsgpack.pack, cmsgpack.unpack
   local GROUP_MESSAGE = 1
   local EVERY = 1000000000
   local ARRAY_SIZE = 3
   local BUNDLE_LENGTH = 64  -- messages and turns: as many as a worker takes at once
   local BUNDLE_SIZE = 32768  -- bytes after which a bundle takes no further message
+  local HEAD, HEAD_SIZE = '>BHdI4', 15
 
   local function expires_of(envelope) return (struct.unpack('>d', envelope, 3)) end
   local function is_notice(envelope) return envelope:byte(11) > GROUP_MESSAGE end
@@ -54,6 +57,12 @@ make_queues = function()
     record.changed = true
   end
 
+  local function accept(record, count)
+    record.accepted = record.accepted + count
+    waiting = waiting + count
+    record.changed = true
+  end
+
   local function wake(receiver) return call('PUBLISH', P .. 'bell:' .. receiver, '') > 0 end
 
   local function wake_all(key)
@@ -69,6 +78,27 @@ make_queues = function()
     end
   end
 
+  -- Writes what was put at the end of a channel's queue, and wakes who waits for it.
+  local function flush(record)
+    local fresh = record.fresh
+    if not fresh then return end
+    call('RPUSH', P .. 'm:' .. record.address, tie(fresh))
+    record.fresh, record.size = nil, nil
+    ring(record, #fresh / 2)
+  end
+
+  -- Does so for channels of these names; says whether there was anything.
+  local function flush_all(names)
+    local any = false
+    for _, name in ipairs(names) do
+      if channels[name] and channels[name].fresh then
+        flush(channels[name])
+        any = true
+      end
+    end
+    return any
+  end
+
   local function enqueue(record, envelope, turn)
     local fresh = record.fresh or {}
     local n = #fresh
@@ -81,9 +111,17 @@ make_queues = function()
     end
     record.fresh = fresh
     fresh[n + 1], fresh[n + 2] = envelope, turn
-    record.size = record.size + #envelope
+    record.size = (record.size or 0) + #envelope
     if not notice then record.pending = record.pending + 1 end
     record.changed = true
+  end
+
+  -- Takes note that the process of a receiver reads a prefix.
+  local function own(prefix, receiver)
+    local record = channel(prefix)
+    record.owner = receiver:match('^(.*)%.')
+    record.changed, record.remade = true, true
+    call('SADD', P .. 'o:' .. record.owner, prefix)
   end
 
   -- Lanes --------------------------------------------------------------------------------------
@@ -141,6 +179,15 @@ make_queues = function()
     call('HDEL', LANES, lane)
   end
 
+  -- Does so for all messages of a bundle that have lanes.
+  local function release_all(bundle)
+    local _, _, _, length = struct.unpack(HEAD, bundle)
+    local items = unpack_(bundle:sub(HEAD_SIZE + 1, HEAD_SIZE + length))
+    for i = 2, #items, 2 do
+      if items[i] ~= '' then release(items[i]) end
+    end
+  end
+
   -- Queues -------------------------------------------------------------------------------------
 
   -- Drops the messages of a bundle that have expired; returns what is left, or nil.
@@ -179,6 +226,18 @@ make_queues = function()
     end
   end
 
+  -- Returns what is left of a bundle when what has expired and what is more than `left` is not taken.
+  local function open(record, key, bundle, left)
+    local items = without_expired(record, untie(bundle))
+    if not items then return nil end
+    local n = #items
+    if not is_notice(items[1]) and n > 2 * left then
+      call('LPUSH', key, tie({unpack(items, 2 * left + 1, n)}))
+      items = {unpack(items, 1, 2 * left)}
+    end
+    return tie(items)
+  end
+
   -- Puts a message that is due into its queue, or behind its lane. Returns why when it has no room.
   local function place(record, envelope, turn, capacity, lane_capacity, sender)
     local full = record.pending >= capacity
@@ -214,11 +273,11 @@ make_queues = function()
     return 'lane'
   end
 
-  -- Sends delayed messages that are due; returns when the next one is, or 0.
+  -- Sends delayed messages that are due; returns when the next one is, or "0".
   local function promote(limit)
     local key = P .. 'd'
     local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    if #first == 0 then return 0 end
+    if #first == 0 then return '0' end
     if tonumber(first[2]) > now then return first[2] end
     for _, member in ipairs(call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, limit)) do
       call('ZREM', key, member)
@@ -226,7 +285,7 @@ make_queues = function()
       place(channel(entry[1]), entry[3], entry[2], EVERY, EVERY, nil)
     end
     first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    return first[2] or 0
+    return first[2] or '0'
   end
 
   -- Puts messages in front of their queue, in their order; they keep their lanes.
@@ -241,6 +300,24 @@ make_queues = function()
       record.changed = true
       ring(record, 1)
     end
+  end
+
+  -- Puts back what a receiver holds: the first place of its bundle and index in it, of each message.
+  local function return_all(receiver, places)
+    local key, bundles, items = P .. 'h:' .. receiver, {}, {}
+    for i = 1, #places, 2 do
+      local first, index = places[i], places[i + 1]
+      if bundles[first] == nil then
+        local bundle = call('HGET', key, first)
+        bundles[first] = bundle and untie(bundle) or false
+      end
+      local bundle = bundles[first]
+      if bundle then
+        items[#items + 1] = bundle[2 * index - 1]
+        items[#items + 1] = bundle[2 * index]
+      end
+    end
+    put_back(items)
   end
 
   -- Groups -------------------------------------------------------------------------------------
@@ -303,27 +380,35 @@ make_queues = function()
     return #found > 0
   end
 
-  return {
+  Q = {
     expires_of = expires_of,
     is_notice = is_notice,
     head_of = head_of,
     address_of = address_of,
     tie = tie,
     untie = untie,
+    accept = accept,
     drop = drop,
     wake_all = wake_all,
     unblock = unblock,
+    flush = flush,
+    flush_all = flush_all,
     enqueue = enqueue,
+    own = own,
     parse_lane = parse_lane,
     write_lane = write_lane,
     begin_lane = begin_lane,
     release = release,
+    release_all = release_all,
     without_expired = without_expired,
     purge = purge,
+    open = open,
     place = place,
     promote = promote,
     put_back = put_back,
+    return_all = return_all,
     discard = discard,
     leave = leave,
   }
+  return Q
 end
