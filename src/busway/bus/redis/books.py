@@ -314,6 +314,13 @@ class Books:
             groups.leave(envelope.channel)
         return ()
 
+    def take_joined(self) -> Sequence[str]:
+        """Return what nobody was told of yet: see `Outcome.joined`."""
+        if not self.joined:
+            return ()
+        joined, self.joined = self.joined, []
+        return joined
+
     def refusals(self, asked: Asked, batch: packing.Batch | None, reply: Any) -> Sequence[Refusal]:
         """Return what a shard refused."""
         if isinstance(reply, ServerError):

@@ -211,10 +211,9 @@ class Link:
         except ServerError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        self._send(hiredis.pack_command((b"EVAL", script.text, 1, key, *arguments)))
-        return self.receive()
+        return self.ask(b"EVAL", script.text, b"1", key, *arguments)
 
-    def ask(self, *command: bytes) -> Any:
+    def ask(self, *command: Any) -> Any:
         """Send a command and return its reply; raises as `run` does."""
         self.connect()
         self._send(hiredis.pack_command(command))
