@@ -141,7 +141,7 @@ class Exchanges:
     ) -> Steps:
         asked, batches = self._prepare(operations, done, channels, limit, wake_below, hold=hold)
         if asked.limit and self._spare and (spare := self._take_spare(channels, limit)):
-            asked = asked._replace(limit=0, wake_below=0)
+            asked = replace(asked, limit=0, wake_below=0)
             outcome = yield from self._ask(asked, batches)
             self._ring()  # nobody else wakes it: it is not registered
             return Outcome(spare, outcome.refused)
@@ -257,7 +257,7 @@ class Exchanges:
         for seat in self._books.seats:
             mine = [each for each in unfit if self._books.home(each[1]) == seat.shard.number]
             if mine:
-                asked = NOTHING._replace(done=[each for _, each in mine])
+                asked = replace(NOTHING, done=[each for _, each in mine])
                 counts = Counter((names.address(each.channel), why) for why, each in mine)
                 batch = packing.dropped(counts)
                 calls.append(self._books.call(seat, asked, batch))
@@ -281,13 +281,13 @@ class Exchanges:
         """Do an exchange with several shards: first the operations, then, all at once, the rest."""
         refused: list[Refusal] = []
         calls = []
-        nothing = asked._replace(returned=(), done=(), limit=0, listening=False)
+        nothing = replace(asked, returned=(), done=(), limit=0, listening=False)
         for seat in self._books.seats:
             number = seat.shard.number
             returned = [each for each in asked.returned if self._books.home(each) == number]
             batch = batches[number] if batches else None
             if batch is not None or returned:
-                part = nothing._replace(returned=returned)
+                part = replace(nothing, returned=returned)
                 calls.append((part, batch, self._books.call(seat, part, batch)))
         if calls:
             replies = yield [call for *_, call in calls]
@@ -314,8 +314,8 @@ class Exchanges:
                 yield from self._do_on_full(seat, part)
                 self._remember(sent, found)
         if refused:
-            asked = asked._replace(done=())
-        deliveries = yield from self._take_all(asked._replace(operations=(), returned=()))
+            asked = replace(asked, done=())
+        deliveries = yield from self._take_all(replace(asked, operations=(), returned=()))
         return Outcome(deliveries, refused)
 
     def _do_on_full(
@@ -327,7 +327,7 @@ class Exchanges:
         """
         left = [each for each in asked.operations if not isinstance(each, GROWING)]
         batch = self._layer.pack(left)[seat.shard.number] if left else None
-        asked = asked._replace(operations=left)
+        asked = replace(asked, operations=left)
         call = self._books.call(seat, asked, batch)
         call.request.full = True
         (reply,) = yield (call,)
@@ -364,7 +364,7 @@ class Exchanges:
                     parts.append(
                         (
                             seat,
-                            asked._replace(done=mine, limit=share, listening=listens, wake_below=0),
+                            replace(asked, done=mine, limit=share, listening=listens, wake_below=0),
                         )
                     )
             taken = yield from self._take_round(parts)
@@ -378,7 +378,7 @@ class Exchanges:
             first = False
         if asked.limit and len(deliveries) < asked.wake_below:
             # What came meanwhile rings at once.
-            part = asked._replace(done=(), limit=0)
+            part = replace(asked, done=(), limit=0)
             seats = [self._books.seats[number] for number in sorted(sources)]
             yield from self._take_round([(seat, part) for seat in seats], sleeps=True)
         return deliveries
@@ -417,7 +417,7 @@ class Exchanges:
         refused = list(self._books.refusals(asked, call.batch, reply))
         if isinstance(reply, ServerError):
             if refused:
-                asked = asked._replace(done=())
+                asked = replace(asked, done=())
             return Outcome((yield from self._do_on_full(call.seat, asked)), refused)
         deliveries = self._books.settle(call, asked, reply, was_refused=bool(refused))
         return (yield from self._filled(call, reply, Outcome(deliveries, refused)))
@@ -434,10 +434,10 @@ class Exchanges:
         self, seat: Seat, asked: Asked, deliveries: list[Delivery]
     ) -> Generator[Sequence[Call], Sequence[Any], None]:
         """Add what else there is."""
-        asked = asked._replace(operations=(), returned=(), done=())
+        asked = replace(asked, operations=(), returned=(), done=())
         limit = asked.limit
         while self._books.void and len(deliveries) < limit:
-            asked = asked._replace(limit=limit - len(deliveries))
+            asked = replace(asked, limit=limit - len(deliveries))
             call = self._books.call(seat, asked, None)
             (reply,) = yield (call,)
             if isinstance(reply, ServerError):

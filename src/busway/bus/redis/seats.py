@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _EXCHANGE = script("exchange")
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """What `exchange` was asked, made ready."""
 
     operations: Sequence[Operation]
