@@ -384,7 +384,7 @@ def test_a_fork_leaves_the_bells_of_its_parent_alone(
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
-    server.call("PUBLISH", reader._bell_name(reader._books.seats[0]), "")
+    server.call("PUBLISH", reader._books.seats[0].bell, "")
     assert reader.wait(LOOK_INTERVAL / 2)
 
 

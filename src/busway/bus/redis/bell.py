@@ -101,6 +101,7 @@ class Bell:
         while (reply := channel.reply()) is not False or not is_subscribed:
             if reply is False:
                 channel.wait(timeout)
+                channel.read()
             elif isinstance(reply, Exception):
                 raise LayerUnavailable(str(reply))
             elif reply[0] == b"subscribe":

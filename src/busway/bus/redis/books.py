@@ -83,13 +83,13 @@ class Books:
                 sources.setdefault(number, []).append(name)
         self.sources = sources
 
-    def returned(self, operations: Sequence[Operation]) -> list[Delivery]:
+    def returned(self, operations: Sequence[Operation]) -> Sequence[Delivery]:
         """Return what is to go back. Raises `InvalidArgument`."""
+        returns = [each for each in operations if isinstance(each, Return)]
+        if not returns and not self.given_up:
+            return ()
         found = dict(self.still_given_up())
-        for operation in operations:
-            if not isinstance(operation, Return):
-                continue
-            delivery = operation.delivery
+        for delivery in (each.delivery for each in returns):
             if self.held.find(delivery) is not None:
                 found[delivery.place] = delivery
             elif not self.held.misses(delivery):
@@ -209,8 +209,11 @@ class Books:
 
     def _note_epoch(self, seat: Seat) -> bool:
         """Take note if a shard has lost its data: it knows nothing of this receiver."""
-        before, seat.epoch = seat.epoch, self._layer.epoch(seat.shard)
-        if before in (seat.epoch, b""):
+        epoch = self._layer.epoch(seat.shard)
+        if epoch == seat.epoch:
+            return False
+        before, seat.epoch = seat.epoch, epoch
+        if not before:
             return False
         seat.life = seat.marked = 0
         seat.subscription = ""
@@ -313,6 +316,13 @@ class Books:
         else:
             groups.leave(envelope.channel)
         return ()
+
+    def take_joined(self) -> Sequence[str]:
+        """Return what nobody was told of yet: see `Outcome.joined`."""
+        if not self.joined:
+            return ()
+        joined, self.joined = self.joined, []
+        return joined
 
     def refusals(self, asked: Asked, batch: packing.Batch | None, reply: Any) -> Sequence[Refusal]:
         """Return what a shard refused."""

@@ -78,6 +78,7 @@ def _ask(server: Server) -> Sequence[Any]:
         channel.send(b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n", _PATIENCE)
         while (reply := channel.reply()) is False:
             channel.wait(_PATIENCE)
+            channel.read()
     except OSError as error:
         raise LayerUnavailable(f"{server.name}: {error}") from error
     finally:

@@ -15,7 +15,7 @@ from redis.connection import AbstractConnection
 
 from busway.bus.errors import LayerUnavailable
 from busway.bus.redis.complaints import ServerError, explain
-from busway.bus.redis.scripts import Script
+from busway.bus.redis.scripts import Script, command_of
 from busway.bus.redis.servers import Server
 from busway.bus.redis.watch import SilenceError, Watch
 
@@ -59,28 +59,29 @@ class Channel:
 
     def send(self, data: bytes, timeout: float) -> None:
         """Send a command; blocks when the server does not read."""
-        rest = memoryview(data)
-        while rest:
+        sent = 0
+        while sent < len(data):
             try:
-                rest = rest[self.socket.send(rest) :]
+                # Nearly always all of it is sent at once.
+                sent += self.socket.send(memoryview(data)[sent:] if sent else data)
             except BLOCKED:
                 if not self._writable.poll(timeout * 1000):
                     raise LinkBroken("the server does not read what it is sent") from None
 
-    def reply(self) -> Any:
-        """Return the next reply; False: it has not come yet."""
-        while (found := self.parsed()) is False:
-            try:
+    def read(self) -> None:
+        """Read what has come, if anything has."""
+        try:
+            while True:
                 data = self.socket.recv(_CHUNK)
-            except BLOCKED:
-                return False
-            if not data:
-                raise LinkBroken("the server closed the connection")
-            self._reader.feed(data)
-        return found
+                self._reader.feed(data)
+                if len(data) < _CHUNK:
+                    break
+        except BLOCKED:
+            return
+        self._has_ended = not data
 
-    def parsed(self) -> Any:
-        """Return the next reply of what was read before, without a look at the socket, or False."""
+    def reply(self) -> Any:
+        """Return the next reply of what was read, or False."""
         found = self._reader.gets()
         if found is False and self._has_ended:
             raise LinkBroken("the server closed the connection")
@@ -132,14 +133,9 @@ class Channel:
     def _collect(self) -> bool:
         """Take what nobody waits for; returns whether more may come."""
         try:
-            data = self.socket.recv(_CHUNK)
-        except BLOCKED:
-            return True
+            self.read()
         except OSError:
-            data = b""
-        if data:
-            self._reader.feed(data)
-        self._has_ended = not data
+            self._has_ended = True
         return not self._has_ended
 
     def claim(self) -> None:
@@ -215,23 +211,22 @@ class Link:
         except ServerError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        self._send((b"EVAL", script.text, 1, key, *arguments))
-        return self.receive()
+        return self.ask(b"EVAL", script.text, b"1", key, *arguments)
 
-    def ask(self, *command: bytes) -> Any:
+    def ask(self, *command: Any) -> Any:
         """Send a command and return its reply; raises as `run` does."""
         self.connect()
-        self._send(command)
+        self._send(hiredis.pack_command(command))
         return self.receive()
 
     def send(self, script: Script, key: bytes, *arguments: bytes) -> None:
         """Send the call of a script, whose reply is to be received."""
-        self._send((b"EVALSHA", script.digest, 1, key, *arguments))
+        self._send(command_of(script, key, *arguments))
 
-    def _send(self, command: tuple[Any, ...]) -> None:
+    def _send(self, data: bytes) -> None:
         channel = self._open()
         try:
-            channel.send(hiredis.pack_command(command), self.timeout)
+            channel.send(data, self.timeout)
         except OSError as error:
             self._fail(error)
         except LinkBroken:
@@ -244,10 +239,9 @@ class Link:
         channel.claim()
         try:
             # It can hardly have come yet: to look in vain costs more than to wait.
-            found = channel.parsed()
-            while found is False:
+            while (found := channel.reply()) is False:
                 channel.wait(self.timeout)
-                found = channel.reply()
+                channel.read()
         except OSError as error:
             self._fail(error)
         except LinkBroken:
@@ -260,10 +254,9 @@ class Link:
         channel = self._open()
         channel.claim()
         try:
-            found = channel.parsed()
-            while found is False:
+            while (found := channel.reply()) is False:
                 await channel.async_wait(self.timeout)
-                found = channel.reply()
+                channel.read()
         except OSError as error:
             self._fail(error)
         except LinkBroken:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from busway.bus import names
 from busway.bus.errors import LayerUnavailable
 from busway.bus.operations import Delivery, Operation, Outcome, Refusal, Return
@@ -56,26 +58,65 @@ class Exchanges:
         """Return the steps of an exchange: see `Receiver.exchange`."""
         kept: Sequence[int] | None = None
         given = operations
-        if self.doubt or self._applied or self._taken or self._settled:
+        if self._is_behind():
             kept = yield from self._resume(operations)
             operations = [operations[index] for index in kept]
-        outcome = yield from self._all(operations, done, channels, limit, wake_below, hold=hold)
+        steps = self._all(operations, done, channels, limit, wake_below, hold=hold)
+        outcome = yield from self._end(steps, operations, done)
+        if self._settled:
+            for each in given:
+                self._settled.pop(_identity(each), None)
+        if kept is not None:
+            refused = [replace(each, index=kept[each.index]) for each in outcome.refused]
+            outcome = replace(outcome, refused=refused)
+        return outcome
+
+    def begin(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+        wake_below: int,
+        *,
+        hold: bool,
+    ) -> Call | None:
+        """Return the call that is all of nearly every exchange; None: it takes `steps`."""
+        seats = self._books.seats
+        if len(seats) > 1 or self._is_behind() or self._spare:
+            return None
+        asked, batches = self._prepare(operations, done, channels, limit, wake_below, hold=hold)
+        return self._books.call(seats[0], asked, batches[0] if batches else None)
+
+    def end(self, call: Call, reply: Any) -> Outcome | Steps:
+        """Return the outcome of what `begin` began, or the steps that are left of it."""
+        books, asked = self._books, call.asked
+        if isinstance(reply, ServerError) or reply[1]:
+            return self._end(self._answered(call, reply), asked.operations, asked.done)
+        deliveries = books.settle(call, asked, reply, was_refused=False)
+        if books.void or books.unfit or books.held.lost or books.held.gone:
+            steps = self._filled(call, reply, Outcome(deliveries, []))
+            return self._end(steps, asked.operations, asked.done)
+        return Outcome(deliveries, [], books.take_joined())
+
+    def _is_behind(self) -> bool:
+        """Say whether it is to be found out first what became of an exchange that failed."""
+        return bool(self.doubt or self._applied or self._taken or self._settled)
+
+    def _end(
+        self, steps: Steps, operations: Sequence[Operation], done: Sequence[Delivery]
+    ) -> Steps:
+        """Do what is left of an exchange, and what is to be done after each."""
+        outcome = yield from steps
         if self._books.held.lost or self._books.held.gone:
-            self._books.write_off(each.delivery for each in _returns(given))
+            self._books.write_off(each.delivery for each in _returns(operations))
             self._books.held.lost.difference_update(each.place for each in done)
         if self._books.unfit:
             self._remember(operations, outcome.refused, outcome.deliveries)
             yield from self._discard()
         if self._applied or self._taken:
             self._applied, self._taken = [], []
-        if self._settled:
-            for each in given:
-                self._settled.pop(_identity(each), None)
-        joined, self._books.joined = self._books.joined, []
-        refused = outcome.refused
-        if kept is not None:
-            refused = [Refusal(kept[each.index], each.operation, each.error) for each in refused]
-        return Outcome(outcome.deliveries, refused, joined)
+        return replace(outcome, joined=self._books.take_joined())
 
     def _remember(
         self,
@@ -98,33 +139,53 @@ class Exchanges:
         *,
         hold: bool,
     ) -> Steps:
-        layer = self._layer
-        returned: list[Delivery] = []
+        asked, batches = self._prepare(operations, done, channels, limit, wake_below, hold=hold)
+        if asked.limit and self._spare and (spare := self._take_spare(channels, limit)):
+            asked = replace(asked, limit=0, wake_below=0)
+            outcome = yield from self._ask(asked, batches)
+            self._ring()  # nobody else wakes it: it is not registered
+            return Outcome(spare, outcome.refused)
+        return (yield from self._ask(asked, batches))
+
+    def _prepare(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+        wake_below: int,
+        *,
+        hold: bool,
+    ) -> tuple[Asked, Sequence[packing.Batch | None]]:
+        """Make an exchange ready to be asked for. Raises `UsageError`."""
+        layer, books = self._layer, self._books
+        returned: Sequence[Delivery] = ()
         batches: Sequence[packing.Batch | None] = ()
         if operations:
             batches = layer.pack(operations)
-        if operations or self._books.given_up:
-            returned = self._books.returned(operations)
+        if operations or books.given_up:
+            returned = books.returned(operations)
         if not channels:
             limit = 0
         else:
-            self._books.listen_to(channels)
+            books.listen_to(channels)
         if limit:
             layer.live()
             if hold:
-                self._books.pace.measure(len(done))
-            if self._spare and (spare := self._take_spare(channels, limit)):
-                outcome = yield from self._all(operations, done, channels, 0, 0, hold=True)
-                self._ring()  # nobody else wakes it: it is not registered
-                return Outcome(spare, outcome.refused)
+                books.pace.measure(len(done))
         asked = Asked(operations, returned, done, limit, wake_below, hold, bool(channels))
+        return asked, batches
+
+    def _ask(self, asked: Asked, batches: Sequence[packing.Batch | None]) -> Steps:
         seats = self._books.seats
         if len(seats) > 1:
             seats = self._concerned(asked, batches)
             if len(seats) > 1:
                 return (yield from self._several(asked, batches))
         batch = batches[seats[0].shard.number] if batches else None
-        return (yield from self._single(seats[0], asked, batch))
+        call = self._books.call(seats[0], asked, batch)
+        (reply,) = yield (call,)
+        return (yield from self._answered(call, reply))
 
     def _resume(
         self, operations: Sequence[Operation]
@@ -196,7 +257,7 @@ class Exchanges:
         for seat in self._books.seats:
             mine = [each for each in unfit if self._books.home(each[1]) == seat.shard.number]
             if mine:
-                asked = NOTHING._replace(done=[each for _, each in mine])
+                asked = replace(NOTHING, done=[each for _, each in mine])
                 counts = Counter((names.address(each.channel), why) for why, each in mine)
                 batch = packing.dropped(counts)
                 calls.append(self._books.call(seat, asked, batch))
@@ -220,13 +281,13 @@ class Exchanges:
         """Do an exchange with several shards: first the operations, then, all at once, the rest."""
         refused: list[Refusal] = []
         calls = []
-        nothing = asked._replace(returned=(), done=(), limit=0, listening=False)
+        nothing = replace(asked, returned=(), done=(), limit=0, listening=False)
         for seat in self._books.seats:
             number = seat.shard.number
             returned = [each for each in asked.returned if self._books.home(each) == number]
             batch = batches[number] if batches else None
             if batch is not None or returned:
-                part = nothing._replace(returned=returned)
+                part = replace(nothing, returned=returned)
                 calls.append((part, batch, self._books.call(seat, part, batch)))
         if calls:
             replies = yield [call for *_, call in calls]
@@ -253,8 +314,8 @@ class Exchanges:
                 yield from self._do_on_full(seat, part)
                 self._remember(sent, found)
         if refused:
-            asked = asked._replace(done=())
-        deliveries = yield from self._take_all(asked._replace(operations=(), returned=()))
+            asked = replace(asked, done=())
+        deliveries = yield from self._take_all(replace(asked, operations=(), returned=()))
         return Outcome(deliveries, refused)
 
     def _do_on_full(
@@ -266,7 +327,7 @@ class Exchanges:
         """
         left = [each for each in asked.operations if not isinstance(each, GROWING)]
         batch = self._layer.pack(left)[seat.shard.number] if left else None
-        asked = asked._replace(operations=left)
+        asked = replace(asked, operations=left)
         call = self._books.call(seat, asked, batch)
         call.request.full = True
         (reply,) = yield (call,)
@@ -303,7 +364,7 @@ class Exchanges:
                     parts.append(
                         (
                             seat,
-                            asked._replace(done=mine, limit=share, listening=listens, wake_below=0),
+                            replace(asked, done=mine, limit=share, listening=listens, wake_below=0),
                         )
                     )
             taken = yield from self._take_round(parts)
@@ -317,7 +378,7 @@ class Exchanges:
             first = False
         if asked.limit and len(deliveries) < asked.wake_below:
             # What came meanwhile rings at once.
-            part = asked._replace(done=(), limit=0)
+            part = replace(asked, done=(), limit=0)
             seats = [self._books.seats[number] for number in sorted(sources)]
             yield from self._take_round([(seat, part) for seat in seats], sleeps=True)
         return deliveries
@@ -350,29 +411,33 @@ class Exchanges:
             raise LayerUnavailable(explain(error))
         return found
 
-    def _single(self, seat: Seat, asked: Asked, batch: packing.Batch | None) -> Steps:
-        """Do an exchange with one shard."""
-        call = self._books.call(seat, asked, batch)
-        (reply,) = yield (call,)
-        refused = list(self._books.refusals(asked, batch, reply))
+    def _answered(self, call: Call, reply: Any) -> Steps:
+        """Go on with what the only shard has said."""
+        asked = call.asked
+        refused = list(self._books.refusals(asked, call.batch, reply))
         if isinstance(reply, ServerError):
             if refused:
-                asked = asked._replace(done=())
-            return Outcome((yield from self._do_on_full(seat, asked)), refused)
+                asked = replace(asked, done=())
+            return Outcome((yield from self._do_on_full(call.seat, asked)), refused)
         deliveries = self._books.settle(call, asked, reply, was_refused=bool(refused))
+        return (yield from self._filled(call, reply, Outcome(deliveries, refused)))
+
+    def _filled(self, call: Call, reply: Any, outcome: Outcome) -> Steps:
+        """Take on if group messages to nobody took the place of others."""
+        asked, deliveries = call.asked, outcome.deliveries
         if reply[0] and self._books.void and len(deliveries) < asked.limit:
-            self._remember(asked.operations, refused, deliveries)
-            yield from self._take_on(seat, asked, deliveries)
-        return Outcome(deliveries, refused)
+            self._remember(asked.operations, outcome.refused, deliveries)
+            yield from self._take_on(call.seat, asked, deliveries)
+        return outcome
 
     def _take_on(
         self, seat: Seat, asked: Asked, deliveries: list[Delivery]
     ) -> Generator[Sequence[Call], Sequence[Any], None]:
-        """Add what else there is: group messages to nobody took the place of it."""
-        asked = asked._replace(operations=(), returned=(), done=())
+        """Add what else there is."""
+        asked = replace(asked, operations=(), returned=(), done=())
         limit = asked.limit
         while self._books.void and len(deliveries) < limit:
-            asked = asked._replace(limit=limit - len(deliveries))
+            asked = replace(asked, limit=limit - len(deliveries))
             call = self._books.call(seat, asked, None)
             (reply,) = yield (call,)
             if isinstance(reply, ServerError):

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,7 +50,7 @@ class RedisReceiver(Receiver):
         self._layer = layer
         self._bell = Bell()
         self._links = Links(layer.link)
-        seats = [Seat(shard, layer, self._links) for shard in layer.parts]
+        seats = [Seat(shard, layer, self._links, name) for shard in layer.parts]
         self._books = Books(layer, name, seats)
         self._exchanges = Exchanges(layer, self._books, self._bell.ring)
         self._closed = False
@@ -68,11 +69,25 @@ class RedisReceiver(Receiver):
     ) -> Outcome:
         """See `Receiver.exchange`. It blocks for a round trip."""
         self._check_open()
-        steps = self._exchanges.steps(operations, done, channels, limit, wake_below, hold=hold)
+        exchanges = self._exchanges
+        call = exchanges.begin(operations, done, channels, limit, wake_below, hold=hold)
+        if call is None:
+            steps = exchanges.steps(operations, done, channels, limit, wake_below, hold=hold)
+            return self._drive(steps)
+        return self._finish(call, self._ask(call))
+
+    def _finish(self, call: Call, reply: Any) -> Outcome:
+        """Do what is left of an exchange when its first call is done."""
+        found = self._exchanges.end(call, reply)
+        return found if isinstance(found, Outcome) else self._drive(found)
+
+    def _drive(self, steps: Steps, replies: Sequence[Any] | None = None) -> Outcome:
+        """Make the calls of `steps`, which `replies` let go on, or which are to begin."""
         try:
-            calls = next(steps)
+            calls = next(steps) if replies is None else steps.send(replies)
             while True:
-                self._ready(calls)
+                if not self._is_ready(calls):
+                    self._ready(calls)
                 calls = steps.send(self._run(calls))
         except StopIteration as end:
             outcome: Outcome = end.value
@@ -93,40 +108,55 @@ class RedisReceiver(Receiver):
         When it is cancelled, what was taken goes back in front of the others.
         """
         self._check_open()
-        steps = self._exchanges.steps(operations, done, channels, limit, wake_below, hold=hold)
+        exchanges = self._exchanges
+        call = exchanges.begin(operations, done, channels, limit, wake_below, hold=hold)
+        if call is None:
+            steps = exchanges.steps(operations, done, channels, limit, wake_below, hold=hold)
+            return await self._adrive(steps)
+        replies = await self._aask((call,), lambda replies: self._finish(call, replies[0]))
+        found = exchanges.end(call, replies[0])
+        return found if isinstance(found, Outcome) else await self._adrive(found)
+
+    async def _adrive(self, steps: Steps) -> Outcome:
+        """Do a `_drive` from async code."""
         try:
             calls = next(steps)
             while True:
-                if not self._is_ready(calls):
-                    await _in_thread(self._ready, calls)
-                replies: list[Any] = []
-                try:
-                    await self._arun(calls, replies)
-                except asyncio.CancelledError:
-                    await _in_thread(self._undo, steps, calls, replies)
-                    raise
+                replies = await self._aask(calls, partial(self._drive, steps))
                 calls = steps.send(replies)
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
 
-    def _undo(self, steps: Steps, calls: Sequence[Call], replies: list[Any]) -> None:
-        """Finish an exchange that nobody waits for any more, and put back what it took."""
-        self._give_back(self._end(steps, calls, replies))
+    async def _aask(
+        self, calls: Sequence[Call], finish: Callable[[Sequence[Any]], Outcome]
+    ) -> list[Any]:
+        """Make calls; `finish` does with their replies what is left when it is cancelled."""
+        if not self._is_ready(calls):
+            await _in_thread(self._ready, calls)
+        replies: list[Any] = []
+        try:
+            await self._arun(calls, replies)
+        except asyncio.CancelledError:
+            await _in_thread(self._undo, calls, replies, finish)
+            raise
+        return replies
 
-    def _end(self, steps: Steps, calls: Sequence[Call], replies: list[Any]) -> list[Delivery]:
-        """Finish an exchange; returns what it took."""
+    def _undo(
+        self,
+        calls: Sequence[Call],
+        replies: list[Any],
+        finish: Callable[[Sequence[Any]], Outcome],
+    ) -> None:
+        """Finish an exchange that nobody waits for any more, and put back what it took."""
         try:
             replies += [self._receive(call) for call in calls[len(replies) :]]
             self._ask_again(calls, replies)
             self._exchanges.doubt = ()
-            while True:
-                replies = self._run(steps.send(replies))
-        except StopIteration as end:
-            deliveries: list[Delivery] = end.value.deliveries
-            return deliveries
+            taken = finish(replies).deliveries
         except BusError:
-            return []
+            return
+        self._give_back(taken)
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Put back what was taken for somebody who is gone: if not now, with the next exchange."""
@@ -157,16 +187,16 @@ class RedisReceiver(Receiver):
 
     def _is_ready(self, calls: Sequence[Call]) -> bool:
         """Say whether all connections are there that `calls` need."""
-        return all(
-            call.seat.link.is_connected
-            and (
-                not call.request.wake_below
-                or self._bell.listens(call.seat.shard.server, self._bell_name(call.seat))
-            )
-            for call in calls
-        )
+        for call in calls:
+            seat = call.seat
+            if not seat.link.is_connected:
+                return False
+            if call.request.wake_below and not self._bell.listens(seat.shard.server, seat.bell):
+                return False
+        return True
 
     def _ready(self, calls: Sequence[Call]) -> None:
+        """See to it that they are there. Raises `LayerUnavailable`."""
         for call in calls:
             shard = call.seat.shard
             server = shard.server
@@ -179,13 +209,11 @@ class RedisReceiver(Receiver):
                 self._connect(call)
 
     def _connect(self, call: Call) -> None:
-        seat = call.seat
         self._meet(call)
-        if call.request.wake_below:
-            name = self._bell_name(seat)
-            if not self._bell.listens(seat.shard.server, name):
-                # Before it is registered: nobody rings a bell that is not heard.
-                self._bell.listen(seat.shard.server, name)
+        server, name = call.seat.shard.server, call.seat.bell
+        if call.request.wake_below and not self._bell.listens(server, name):
+            # Before it is registered: nobody rings a bell that is not heard.
+            self._bell.listen(server, name)
 
     def _meet(self, call: Call) -> None:
         """Connect; a server that turns out to have lost its data is told who asks."""
@@ -194,9 +222,6 @@ class RedisReceiver(Receiver):
         if call.asked.limit and seat.epoch != self._layer.epoch(seat.shard):
             call.request.process = self._layer.process
 
-    def _bell_name(self, seat: Seat) -> bytes:
-        return seat.shard.key + b"bell:" + self.name.encode()
-
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         self._exchanges.doubt = calls
         self._send(calls)
@@ -204,6 +229,20 @@ class RedisReceiver(Receiver):
         self._ask_again(calls, replies)
         self._exchanges.doubt = ()
         return replies
+
+    def _ask(self, call: Call) -> Any:
+        """Make a call; returns the reply, or the error that came instead."""
+        calls = (call,)
+        if not self._is_ready(calls):
+            self._ready(calls)
+        self._exchanges.doubt = calls
+        try:
+            call.seat.send(call)
+            reply = call.seat.link.receive()
+        except (ServerError, LinkBroken) as error:
+            reply = self._asked_again(call, error)
+        self._exchanges.doubt = ()
+        return reply
 
     def _send(self, calls: Sequence[Call]) -> None:
         for call in calls:
@@ -224,12 +263,14 @@ class RedisReceiver(Receiver):
             self._send(calls)
         else:
             await _in_thread(self._send, calls)
+        failed = False
         for call in calls:
             try:
                 replies.append(await call.seat.link.areceive())
             except (ServerError, LinkBroken) as error:
                 replies.append(error)
-        if any(isinstance(reply, Exception) for reply in replies):
+                failed = True
+        if failed:
             await _in_thread(self._ask_again, calls, replies)
         self._exchanges.doubt = ()
 
@@ -239,15 +280,19 @@ class RedisReceiver(Receiver):
         Only when all replies are there: several calls may share a connection.
         """
         for place, (call, reply) in enumerate(zip(calls, replies, strict=True)):
-            if isinstance(reply, LinkBroken):
-                replies[place] = self._insist(call)
-            elif isinstance(reply, ServerError):
-                text = str(reply)
-                is_full = text.startswith("OOM") and call.batch is None and not call.request.full
-                if is_full:
-                    call.request.full = True  # what is taken makes room
-                if is_full or text.startswith(("NOSCRIPT", UNKNOWN)) or is_passing(reply):
-                    replies[place] = self._insist(call)
+            if isinstance(reply, Exception):
+                replies[place] = self._asked_again(call, reply)
+
+    def _asked_again(self, call: Call, error: Exception) -> Any:
+        if not isinstance(error, ServerError):
+            return self._insist(call)
+        text = str(error)
+        is_full = text.startswith("OOM") and call.batch is None and not call.request.full
+        if is_full:
+            call.request.full = True  # what is taken makes room
+        if is_full or text.startswith(("NOSCRIPT", UNKNOWN)) or is_passing(error):
+            return self._insist(call)
+        return error
 
     def _insist(self, call: Call) -> Any:
         """Ask again what may have been done or not, on new connections."""

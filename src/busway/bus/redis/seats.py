@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _EXCHANGE = script("exchange")
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """What `exchange` was asked, made ready."""
 
     operations: Sequence[Operation]
@@ -59,8 +59,12 @@ class Mark(NamedTuple):
 class Seat:
     """A receiver's place at one shard."""
 
-    def __init__(self, shard: Shard, layer: "RedisChannelLayer", links: Links) -> None:
+    def __init__(
+        self, shard: Shard, layer: "RedisChannelLayer", links: Links, receiver: str
+    ) -> None:
         self.shard = shard
+        self.bell = shard.key + b"bell:" + receiver.encode()
+        """The name by which the shard rings."""
         self._links = links
         self.number = 0
         """Requests made."""
