@@ -56,9 +56,9 @@ class Caller:
             raise  # it is for the worker
         except BaseException as error:  # noqa: BLE001  (whatever a consumer raises)
             held.open = False
-            return self.ended(error, message, target.name, held)
+            return self.ended(error, message, target.name, held.operations)
         held.open = False
-        return held
+        return held.operations
 
     async def acall(self, found: Found, message: Message) -> list[Operation]:
         """Do `call` for an async consumer, in a task of its own."""
@@ -71,9 +71,9 @@ class Caller:
             raise
         except BaseException as error:  # noqa: BLE001
             held.open = False
-            return self.ended(error, message, target.name, held)
+            return self.ended(error, message, target.name, held.operations)
         held.open = False
-        return held
+        return held.operations
 
     def ended(
         self, error: BaseException, message: Message, name: str, held: Sequence[Operation]

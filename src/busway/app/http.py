@@ -54,11 +54,11 @@ def answer(message: Message, reply: dict[str, Any]) -> None:
     Unlike what a consumer sends, it is neither checked nor copied.
     """
     channel = message.reply_to()
-    outbox = held_by(channel.channel_layer)
-    if outbox is None:
+    held = held_by(channel.channel_layer)
+    if held is None:
         channel.send(reply)
     else:
-        outbox.append(Send(channel.name, reply, checked=True))
+        held.append(Send(channel.name, reply, checked=True))
 
 
 def response_head(status: int, headers: Headers) -> dict[str, Any]:
