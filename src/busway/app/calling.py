@@ -45,7 +45,9 @@ class Caller:
         outbox.set(held)
         target, arguments = found
         try:
-            returned = target.consumer(message, **arguments)
+            consumer = target.consumer
+            # Unpacking even no arguments at all costs as much as the call.
+            returned = consumer(message, **arguments) if arguments else consumer(message)
             if returned is not None and inspect.iscoroutine(returned):
                 returned.close()
                 raise UsageError(  # noqa: TRY301
@@ -66,7 +68,8 @@ class Caller:
         outbox.set(held)
         target, arguments = found
         try:
-            await target.consumer(message, **arguments)
+            consumer = target.consumer
+            await (consumer(message, **arguments) if arguments else consumer(message))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001
