@@ -7,6 +7,7 @@ import pytest
 from busway import Channel, Message
 from busway.app.exceptions import NoReplyChannel
 from busway.app.message import HINTS
+from busway.bus.errors import InvalidName
 from busway.bus.layer import ChannelLayer
 
 
@@ -38,6 +39,12 @@ def test_without_a_reply_channel_there_is_none() -> None:
     assert message.reply_channel is None
     with pytest.raises(NoReplyChannel, match="'jobs' has no 'reply_channel'"):
         message.reply_to()
+
+
+@pytest.mark.parametrize("name", ["", "web.x!", 5, b"web.x!1", ["web.x!1"], {}])
+def test_a_reply_channel_that_is_none_is_refused(name: object) -> None:
+    with pytest.raises(InvalidName):
+        _ = Message({"reply_channel": name}, "jobs").reply_channel
 
 
 def test_a_copy_has_keys_and_attributes_of_its_own() -> None:

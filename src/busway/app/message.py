@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 from busway.app.channels import Channel, Content, channel_of
 from busway.app.exceptions import NoReplyChannel
 from busway.bus.layer import ChannelLayer
+from busway.bus.names import check_channel
 
 HINTS: dict[str, str] = {}
 """Attribute that decorators of a framework give to messages → what to do for it to be there."""
@@ -39,7 +40,11 @@ class Message:
     def reply_channel(self) -> Channel | Any:
         """Where answers go: the client. None when the message names no such channel."""
         name = self.content.get("reply_channel")
-        return None if name is None else channel_of(name, self.channel_layer)
+        try:
+            return None if name is None else channel_of(name, self.channel_layer)
+        except TypeError:  # a list or dict, that nobody can look up
+            check_channel(name)
+            raise
 
     def reply_to(self) -> Channel:
         """Return the reply channel, or raise `NoReplyChannel`."""
