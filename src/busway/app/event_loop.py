@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from busway.app import forks
@@ -29,10 +30,6 @@ class _Job(NamedTuple):
     delivery: Delivery
     found: Found
     message: Message
-
-
-def _place(delivery: Delivery) -> int:
-    return delivery.place
 
 
 class AsyncConsumers:
@@ -93,11 +90,7 @@ class AsyncConsumers:
                     continue
                 self._absence.end()
                 if deliveries:
-                    # With the last one, all are begun: the bus is asked once.
-                    await self._receiver.abegin(max(deliveries, key=_place))
-                    for delivery in deliveries:
-                        if await self._receiver.abegin(delivery):
-                            self._begin(delivery)
+                    await self._begin_all(deliveries)
                     # Most tasks end in their first step: their results share an exchange.
                     await asyncio.sleep(0)
                 elif not self._commits.finished and not self._jobs and not self._is_over():
@@ -155,6 +148,14 @@ class AsyncConsumers:
         if self._asleep:
             self._asleep = False
             self._receiver.interrupt()
+
+    async def _begin_all(self, deliveries: Sequence[Delivery]) -> None:
+        receiver = self._receiver
+        # With the last one, all are begun: the bus is asked once.
+        await receiver.abegin(max(deliveries, key=attrgetter("place")))
+        for delivery in deliveries:
+            if await receiver.abegin(delivery) if receiver.blocks else receiver.begin(delivery):
+                self._begin(delivery)
 
     def _begin(self, delivery: Delivery) -> None:
         """Have a message of the own receiver consumed."""
