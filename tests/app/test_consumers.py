@@ -35,13 +35,13 @@ def consume(layer: ChannelLayer) -> Consume:
         found = Router([consumer.as_route(path="/<room>")]).match(message)
         assert found is not None
 
-        async def call() -> Outbox:
+        async def call() -> list[Operation]:
             held = Outbox(layer)
             outbox.set(held)
             returned = found[0](message, **found[1])
             if inspect.iscoroutine(returned):
                 await returned
-            return held
+            return held.operations
 
         return asyncio.run(call())
 

@@ -61,6 +61,22 @@ def test_nesting_has_a_limit(kind: type) -> None:
         check_message({"a": nested(MAX_DEPTH + 1, kind)})
 
 
+class Lazy:
+    """Pretends to be the text that it stands for, as lazy objects of frameworks do."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return str
+
+
+@pytest.mark.parametrize("message", [{"a": Lazy()}, {"a": [Lazy()]}, {"a": {"b": Lazy()}}])
+def test_what_only_pretends_to_be_text_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMessage):
+        check_message(message)
+    with pytest.raises(InvalidMessage):
+        isolate(message)
+
+
 def test_the_text_of_a_refusal_stays_short() -> None:
     with pytest.raises(InvalidMessage) as caught:
         check_message({"a": {"x" * 10_000}})

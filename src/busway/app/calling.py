@@ -45,7 +45,9 @@ class Caller:
         outbox.set(held)
         target, arguments = found
         try:
-            returned = target.consumer(message, **arguments)
+            consumer = target.consumer
+            # Unpacking even no arguments at all costs as much as the call.
+            returned = consumer(message, **arguments) if arguments else consumer(message)
             if returned is not None and inspect.iscoroutine(returned):
                 returned.close()
                 raise UsageError(  # noqa: TRY301
@@ -56,9 +58,9 @@ class Caller:
             raise  # it is for the worker
         except BaseException as error:  # noqa: BLE001  (whatever a consumer raises)
             held.open = False
-            return self.ended(error, message, target.name, held)
+            return self.ended(error, message, target.name, held.operations)
         held.open = False
-        return held
+        return held.operations
 
     async def acall(self, found: Found, message: Message) -> list[Operation]:
         """Do `call` for an async consumer, in a task of its own."""
@@ -66,14 +68,15 @@ class Caller:
         outbox.set(held)
         target, arguments = found
         try:
-            await target.consumer(message, **arguments)
+            consumer = target.consumer
+            await (consumer(message, **arguments) if arguments else consumer(message))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001
             held.open = False
-            return self.ended(error, message, target.name, held)
+            return self.ended(error, message, target.name, held.operations)
         held.open = False
-        return held
+        return held.operations
 
     def ended(
         self, error: BaseException, message: Message, name: str, held: Sequence[Operation]

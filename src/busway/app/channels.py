@@ -8,6 +8,7 @@ everything is done at once.
 What is sent is checked and copied at once either way: changing it afterwards changes nothing.
 """
 
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -42,25 +43,25 @@ class Channel:
         Raises `InvalidMessage` for content that cannot cross the bus. When it is not held (see
         the module), also `ChannelFull` when there is no room, and `MessageTooLarge`.
         """
-        outbox = None if immediately else held_by(self.channel_layer)
-        if outbox is None:
+        held = None if immediately else held_by(self.channel_layer)
+        if held is None:
             (self.channel_layer or current_layer()).send(self.name, content, delay=delay)
         else:
             if delay:
                 _check_delay(delay)
-            outbox.append(Send(self.name, isolate(content), delay, checked=True))
+            held.append(Send(self.name, isolate(content), delay, checked=True))
 
     async def asend(
         self, content: Content, *, immediately: bool = False, delay: float = 0.0
     ) -> None:
         """Do `send` from async code."""
-        outbox = None if immediately else held_by(self.channel_layer)
-        if outbox is None:
+        held = None if immediately else held_by(self.channel_layer)
+        if held is None:
             await (self.channel_layer or current_layer()).asend(self.name, content, delay=delay)
         else:
             if delay:
                 _check_delay(delay)
-            outbox.append(Send(self.name, isolate(content), delay, checked=True))
+            held.append(Send(self.name, isolate(content), delay, checked=True))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Channel) and other.name == self.name
@@ -75,16 +76,10 @@ class Channel:
         return f"Channel({self.name!r})"
 
 
+@lru_cache(maxsize=4096)
 def channel_of(name: str, layer: ChannelLayer | None) -> Channel:
-    """Return `Channel(name, channel_layer=layer)`, for nearly every message asks for one.
-
-    Calling a class with an `__init__` costs twice as much.
-    """
-    check_channel(name)
-    channel = Channel.__new__(Channel)
-    channel.name = name
-    channel.channel_layer = layer
-    return channel
+    """Return `Channel(name, channel_layer=layer)`: nearly every message of a socket asks for it."""
+    return Channel(name, channel_layer=layer)
 
 
 class Group:
@@ -103,30 +98,30 @@ class Group:
 
     def add(self, channel: Channel | str, *, immediately: bool = False) -> None:
         """Make `channel` a member, until the layer's `group_expiry` seconds have passed."""
-        outbox = None if immediately else held_by(self.channel_layer)
-        if outbox is None:
+        held = None if immediately else held_by(self.channel_layer)
+        if held is None:
             (self.channel_layer or current_layer()).group_add(self.name, _name_of(channel))
         else:
-            outbox.append(GroupAdd(self.name, _name_of(channel)))
+            held.append(GroupAdd(self.name, _name_of(channel)))
 
     def discard(self, channel: Channel | str, *, immediately: bool = False) -> None:
         """Take `channel` out; no error when it is no member."""
-        outbox = None if immediately else held_by(self.channel_layer)
-        if outbox is None:
+        held = None if immediately else held_by(self.channel_layer)
+        if held is None:
             (self.channel_layer or current_layer()).group_discard(self.name, _name_of(channel))
         else:
-            outbox.append(GroupDiscard(self.name, _name_of(channel)))
+            held.append(GroupDiscard(self.name, _name_of(channel)))
 
     def send(self, content: Content, *, immediately: bool = False) -> None:
         """Send `content` to every member. Members that have no room are skipped and counted.
 
         Raises `InvalidMessage` for content that cannot cross the bus.
         """
-        outbox = None if immediately else held_by(self.channel_layer)
-        if outbox is None:
+        held = None if immediately else held_by(self.channel_layer)
+        if held is None:
             (self.channel_layer or current_layer()).group_send(self.name, content)
         else:
-            outbox.append(GroupSend(self.name, isolate(content), checked=True))
+            held.append(GroupSend(self.name, isolate(content), checked=True))
 
     def channels(self) -> list[str]:
         """Return the names of the members, without what is still held."""
@@ -134,29 +129,29 @@ class Group:
 
     async def aadd(self, channel: Channel | str, *, immediately: bool = False) -> None:
         """Do `add` from async code."""
-        outbox = None if immediately else held_by(self.channel_layer)
-        if outbox is None:
+        held = None if immediately else held_by(self.channel_layer)
+        if held is None:
             layer = self.channel_layer or current_layer()
             await layer.agroup_add(self.name, _name_of(channel))
         else:
-            outbox.append(GroupAdd(self.name, _name_of(channel)))
+            held.append(GroupAdd(self.name, _name_of(channel)))
 
     async def adiscard(self, channel: Channel | str, *, immediately: bool = False) -> None:
         """Do `discard` from async code."""
-        outbox = None if immediately else held_by(self.channel_layer)
-        if outbox is None:
+        held = None if immediately else held_by(self.channel_layer)
+        if held is None:
             layer = self.channel_layer or current_layer()
             await layer.agroup_discard(self.name, _name_of(channel))
         else:
-            outbox.append(GroupDiscard(self.name, _name_of(channel)))
+            held.append(GroupDiscard(self.name, _name_of(channel)))
 
     async def asend(self, content: Content, *, immediately: bool = False) -> None:
         """Do `send` from async code."""
-        outbox = None if immediately else held_by(self.channel_layer)
-        if outbox is None:
+        held = None if immediately else held_by(self.channel_layer)
+        if held is None:
             await (self.channel_layer or current_layer()).agroup_send(self.name, content)
         else:
-            outbox.append(GroupSend(self.name, isolate(content), checked=True))
+            held.append(GroupSend(self.name, isolate(content), checked=True))
 
     async def achannels(self) -> list[str]:
         """Do `channels` from async code."""

@@ -54,13 +54,9 @@ class Result(msgspec.Struct, gc=False):
     """Its name, for people to read."""
 
 
-class _Request(NamedTuple):
-    """The arguments of an exchange."""
-
-    operations: list[Operation]
-    done: list[Delivery]
-    channels: Sequence[str]
-    limit: int
+_Request = tuple[list[Operation], list[Delivery], Sequence[str], int]
+"""The arguments of an exchange: operations, done, channels, limit. Plain, since it is made for
+every exchange."""
 
 
 class _Waiting(NamedTuple):
@@ -116,12 +112,15 @@ class Committer:
         outcome: Outcome | None = None
         if not self._waiting and not unbegun:
             # What nearly every exchange is; the steps are for when something is refused.
-            with suppress(UsageError):
-                request = self._request(results, limit, ())
+            request = self._request(results, limit, ())
+            try:
                 outcome = self._receiver.exchange(*request, wake_below=1)
-            if outcome is not None and not outcome.refused:
-                self._settle(results)
-                return outcome.deliveries
+            except UsageError:
+                pass
+            else:
+                if not outcome.refused:
+                    self._settle(results)
+                    return outcome.deliveries
         steps = self._steps(results, limit, unbegun)
         try:
             request = next(steps)
@@ -214,7 +213,7 @@ class Committer:
         complete = self._withhold(results, outcome.refused)
         if not complete:
             return outcome.deliveries, True
-        yield _Request([], complete, (), 0)
+        yield [], complete, (), 0
         self.counts.consumed += len(complete)
         return outcome.deliveries, False
 
@@ -229,12 +228,19 @@ class Committer:
     def _request(
         self, results: Sequence[Result], limit: int, unbegun: Sequence[Delivery]
     ) -> _Request:
-        operations = [sent.operation for sent in self._waiting]
+        operations: list[Operation] = []
+        done: list[Delivery] = []
         for result in results:
             operations += result.operations
-        operations += [Return(delivery) for delivery in unbegun]
-        done = [result.delivery for result in (*self._withheld, *results)]
-        return _Request(operations, done, self._channels if limit else (), limit)
+            done.append(result.delivery)
+        if self._waiting or unbegun:
+            operations = [
+                *(sent.operation for sent in self._waiting),
+                *operations,
+                *map(Return, unbegun),
+            ]
+            done = [*(result.delivery for result in self._withheld), *done]
+        return operations, done, self._channels if limit else (), limit
 
     def _withhold(self, results: Sequence[Result], refused: Sequence[Refusal]) -> list[Delivery]:
         """Keep what an exchange refused, and the results that it belongs to.

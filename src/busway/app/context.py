@@ -5,24 +5,21 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
 
+import msgspec
+
 from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Operation
 from busway.bus.urls import default_url, open_layer
 
 
-class Outbox(list[Operation]):
-    """What one consumer sends, held until it has ended.
+class Outbox(msgspec.Struct):
+    """What one consumer sends to `layer`, held until it has ended."""
 
-    Once it is closed (the consumer has ended), what its leftover tasks and threads send goes
-    straight to the layer.
-    """
-
-    __slots__ = ("layer", "open")
-
-    def __init__(self, layer: ChannelLayer) -> None:
-        """Make an open one, for sends to `layer`."""
-        self.layer = layer
-        self.open = True
+    layer: ChannelLayer
+    operations: list[Operation] = []
+    open: bool = True
+    """False: the consumer has ended. What its leftover tasks and threads send goes straight to
+    the layer."""
 
 
 outbox: ContextVar[Outbox | None] = ContextVar("busway_outbox", default=None)
@@ -89,9 +86,9 @@ def set_layer(layer: ChannelLayer | None) -> ChannelLayer | None:
     return before
 
 
-def held_by(layer: ChannelLayer | None) -> Outbox | None:
-    """Return the outbox that holds sends to `layer` (None: the current one) now, if any does."""
+def held_by(layer: ChannelLayer | None) -> list[Operation] | None:
+    """Return the list that holds sends to `layer` (None: the current one) now, if any does."""
     running = outbox.get()
     if running is None or not running.open or (layer is not None and layer is not running.layer):
         return None
-    return running
+    return running.operations

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from busway.app import forks
@@ -29,10 +30,6 @@ class _Job(NamedTuple):
     delivery: Delivery
     found: Found
     message: Message
-
-
-def _place(delivery: Delivery) -> int:
-    return delivery.place
 
 
 class AsyncConsumers:
@@ -69,7 +66,9 @@ class AsyncConsumers:
         self._asleep = False
         self._running = 0
         """Messages of the own receiver that are being consumed."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Message, asyncio.Task[None]] = {}
+        """Tasks that have not ended, by what they consume; event loops themselves hold none. A
+        task removes itself: a callback when it is done would cost half as much as the task."""
         self._jobs: deque[_Job] = deque()
         self._returns: dict[ConsumerThread, list[Result]] = {}
         forks.parts.add(self)
@@ -91,11 +90,7 @@ class AsyncConsumers:
                     continue
                 self._absence.end()
                 if deliveries:
-                    # With the last one, all are begun: the bus is asked once.
-                    await self._receiver.abegin(max(deliveries, key=_place))
-                    for delivery in deliveries:
-                        if await self._receiver.abegin(delivery):
-                            self._begin(delivery)
+                    await self._begin_all(deliveries)
                     # Most tasks end in their first step: their results share an exchange.
                     await asyncio.sleep(0)
                 elif not self._commits.finished and not self._jobs and not self._is_over():
@@ -133,8 +128,8 @@ class AsyncConsumers:
     def _is_over(self) -> bool:
         if not self._stopping or not self._commits.is_idle:
             return False
-        # One that is done, and still in the set, wakes nobody when it leaves.
-        running = any(not task.done() for task in self._tasks)
+        # One that was cancelled before its first step is still there.
+        running = any(not task.done() for task in self._tasks.values())
         return not (self._has_threads or self._jobs or running or self._returns)
 
     def _limit(self) -> int:
@@ -154,6 +149,14 @@ class AsyncConsumers:
             self._asleep = False
             self._receiver.interrupt()
 
+    async def _begin_all(self, deliveries: Sequence[Delivery]) -> None:
+        receiver = self._receiver
+        # With the last one, all are begun: the bus is asked once.
+        await receiver.abegin(max(deliveries, key=attrgetter("place")))
+        for delivery in deliveries:
+            if await receiver.abegin(delivery) if receiver.blocks else receiver.begin(delivery):
+                self._begin(delivery)
+
     def _begin(self, delivery: Delivery) -> None:
         """Have a message of the own receiver consumed."""
         message = Message(delivery.message, delivery.channel, self._layer)
@@ -162,26 +165,28 @@ class AsyncConsumers:
             self._commits.finished.append(Result(delivery, found, "no consumer"))
         else:
             self._running += 1
-            self._start(self._consume(delivery, found, message))
+            self._start(self._consume(delivery, found, message), found, message)
 
     def _take_over(self) -> None:
         """Have the messages consumed that threads have submitted."""
         while self._jobs:
-            self._start(self._consume_for(self._jobs.popleft()))
+            job = self._jobs.popleft()
+            self._start(self._consume_for(job), job.found, job.message)
 
-    def _start(self, steps: Coroutine[Any, Any, None]) -> None:
+    def _start(self, steps: Coroutine[Any, Any, None], found: Found, message: Message) -> None:
+        loop, name = asyncio.get_running_loop(), found[0].name
         if sys.version_info >= (3, 12):
-            task = asyncio.Task(steps, loop=asyncio.get_running_loop(), eager_start=True)
+            task = asyncio.Task(steps, loop=loop, name=name, eager_start=True)
         else:
-            task = asyncio.get_running_loop().create_task(steps)
+            task = asyncio.Task(steps, loop=loop, name=name)
         if not task.done():
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[message] = task
 
     async def _consume(self, delivery: Delivery, found: Found, message: Message) -> None:
         operations = await self._caller.acall(found, message)
         if self._is_copy:
             forks.end_copy()  # at once: even the loop's selector is shared with the parent
+        self._tasks.pop(message, None)  # not there when it ended in its first step
         self._running -= 1
         self._commits.finished.append(Result(delivery, operations, found[0].name))
         self._wake()
@@ -190,6 +195,7 @@ class AsyncConsumers:
         operations = await self._caller.acall(job.found, job.message)
         if self._is_copy:
             forks.end_copy()
+        self._tasks.pop(job.message, None)
         result = Result(job.delivery, operations, job.found[0].name)
         results = self._returns.get(job.thread)
         if results is not None:

@@ -54,11 +54,11 @@ def answer(message: Message, reply: dict[str, Any]) -> None:
     Unlike what a consumer sends, it is neither checked nor copied.
     """
     name = message.content.get("reply_channel")
-    outbox = held_by(message.channel_layer)
-    if outbox is None or name is None:
+    held = held_by(message.channel_layer)
+    if held is None or name is None:
         message.reply_to().send(reply)
     else:
-        outbox.append(Send(name, reply, checked=True))  # the layer checks the name
+        held.append(Send(name, reply, checked=True))  # the layer checks the name
 
 
 def response_head(status: int, headers: Headers) -> dict[str, Any]:

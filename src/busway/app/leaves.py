@@ -163,14 +163,16 @@ class Leaves:
 
         None without a route.
         """
-        text = None if self._key is None else message.content.get(self._key)
-        if text.__class__ is not str:
+        key = self._key
+        if key is None:
             return self._find(message)
+        content = message.content
         try:
-            return self._known[text]
-        except KeyError:
+            return self._known[content[key]]
+        except (KeyError, TypeError):  # not met before, or no text
             found = self._find(message)
-        if len(text) <= _LONGEST_KNOWN:
+        text = content.get(key)
+        if text.__class__ is str and len(text) <= _LONGEST_KNOWN:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known[text] = found

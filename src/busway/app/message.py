@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 from busway.app.channels import Channel, Content, channel_of
 from busway.app.exceptions import NoReplyChannel
 from busway.bus.layer import ChannelLayer
-
-HINTS: dict[str, str] = {}
-"""Attribute that decorators of a framework give to messages → what to do for it to be there."""
+from busway.bus.names import check_channel
 
 
 class Message:
@@ -39,7 +37,11 @@ class Message:
     def reply_channel(self) -> Channel | Any:
         """Where answers go: the client. None when the message names no such channel."""
         name = self.content.get("reply_channel")
-        return None if name is None else channel_of(name, self.channel_layer)
+        try:
+            return None if name is None else channel_of(name, self.channel_layer)
+        except TypeError:  # a list or dict, that nobody can look up
+            check_channel(name)
+            raise
 
     def reply_to(self) -> Channel:
         """Return the reply channel, or raise `NoReplyChannel`."""
@@ -75,18 +77,14 @@ class Message:
     __copy__ = copy
 
     if TYPE_CHECKING:
+        # What decorators add is not known here. A `__getattr__` that is there at run time makes
+        # Python look up every attribute the slow way.
 
         def __setattr__(self, name: str, value: Any) -> None:
             """Let type checkers accept attributes that are added."""
 
-    def __getattr__(self, name: str) -> Any:
-        # Only asked for what is not there. Any: what decorators add is not known here.
-        hint = HINTS.get(name)
-        raise AttributeError(
-            f"{self!r} has no attribute {name!r}" + (f"; {hint}" if hint else ""),
-            name=name,
-            obj=self,
-        )
+        def __getattr__(self, name: str) -> Any:
+            """Let type checkers accept attributes that were added."""
 
     def __getitem__(self, key: str) -> Any:
         return self.content[key]
@@ -106,3 +104,25 @@ class Message:
     def __repr__(self) -> str:
         content = self.__dict__.get("content", ())
         return f"<Message on {self.__dict__.get('channel_name')}: {', '.join(content)}>"
+
+
+class _Missing:
+    """Stands in for an attribute that decorators of a framework give to messages."""
+
+    def __init__(self, name: str, remedy: str) -> None:
+        self._name = name
+        self._remedy = remedy
+
+    def __get__(self, message: Message | None, owner: type) -> Self:
+        if message is None:
+            return self
+        raise AttributeError(
+            f"{message!r} has no attribute {self._name!r}; {self._remedy}",
+            name=self._name,
+            obj=message,
+        )
+
+
+def hint(name: str, remedy: str) -> None:
+    """Say what to do for the attribute `name` of messages to be there, to those who miss it."""
+    setattr(Message, name, _Missing(name, remedy))

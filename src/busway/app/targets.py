@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
 
 from busway.app.loading import load
 from busway.bus.errors import ConfigurationError
@@ -24,7 +26,7 @@ class ConsumerClass(Protocol):
         """Return a function `consumer(message, **arguments)`."""
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True):
     """A consumer to call."""
 
     consumer: Callable[..., Any]

@@ -17,6 +17,7 @@ Message = Mapping[str, Any]
 MAX_DEPTH = 64
 """Deepest nesting of lists and dicts."""
 
+# By `type`, for a lazy object pretends to have the class of what it stands for.
 _PLAIN = frozenset((str, bytes, bool, type(None)))
 _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 _EXPECTED = "None, bool, int, float, str, bytes, or lists and dicts of them"
@@ -27,32 +28,30 @@ def check_message(message: Message) -> None:
     if not isinstance(message, dict):
         raise InvalidMessage("the message", _describe(message), "a dict with text keys")
     for key, value in message.items():
-        if key.__class__ is not str or value.__class__ not in _PLAIN:
+        if type(key) is not str or type(value) not in _PLAIN:
             _check_dict(message, "message", 0)
             return
 
 
 def isolate(message: Message) -> dict[str, Any]:
     """Return a copy of `message` that nobody else can change; raises as `check_message` does."""
-    if message.__class__ is dict:
+    if type(message) is dict:
         for key, value in message.items():
-            if key.__class__ is not str or value.__class__ not in _PLAIN:
+            if type(key) is not str or type(value) not in _PLAIN:
                 break
         else:
             return message.copy()  # nothing in it can change
     check_message(message)
-    return {
-        key: value if value.__class__ in _PLAIN else _copy(value) for key, value in message.items()
-    }
+    return {key: value if type(value) in _PLAIN else _copy(value) for key, value in message.items()}
 
 
 def _copy(value: Any) -> Any:
     """Return a copy of a part of a checked message: only these have parts that can change."""
-    kind = value.__class__
+    kind = type(value)
     if kind is dict:
-        return {k: v if v.__class__ in _PLAIN else _copy(v) for k, v in value.items()}
+        return {k: v if type(v) in _PLAIN else _copy(v) for k, v in value.items()}
     if kind is list:
-        return [v if v.__class__ in _PLAIN else _copy(v) for v in value]
+        return [v if type(v) in _PLAIN else _copy(v) for v in value]
     if kind is tuple:
         return tuple(map(_copy, value))
     return value
@@ -60,16 +59,16 @@ def _copy(value: Any) -> Any:
 
 def _check_dict(found: dict[Any, Any], where: str, depth: int) -> None:
     for key, value in found.items():
-        if key.__class__ is not str:
+        if type(key) is not str:
             raise InvalidMessage(f"a key of {where}", _describe(key), "text")
-        if value.__class__ not in _PLAIN:
+        if type(value) not in _PLAIN:
             _check_value(value, where, key, depth)
 
 
 def _check_value(  # noqa: C901  (one branch a type)
     value: object, where: str, key: object, depth: int
 ) -> None:
-    kind = value.__class__
+    kind = type(value)
     if kind is int:
         if not _MIN_INT <= value <= _MAX_INT:  # type: ignore[operator]
             _refuse(value, where, key, "an int in the signed 64-bit range")
@@ -83,9 +82,9 @@ def _check_value(  # noqa: C901  (one branch a type)
     elif kind is list or kind is tuple:
         inner = f"{where}[{key!r}]"
         for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated]
-            if item.__class__ not in _PLAIN:
+            if type(item) not in _PLAIN:
                 _check_value(item, inner, index, depth + 1)
-    elif not isinstance(value, str):
+    elif not issubclass(kind, str):
         _refuse(value, where, key, _EXPECTED)
 
 

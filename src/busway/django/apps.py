@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.core import checks
 
 from busway.app.context import set_opener
-from busway.app.message import HINTS
+from busway.app.message import hint
 from busway.django import database  # noqa: F401  (hears of connections before others, who may fail)
 from busway.django.checks import check_channel_layers, check_installed_apps
 from busway.django.hints import MISSING
@@ -25,7 +25,8 @@ class BuswayConfig(AppConfig):
         checks.register(check_installed_apps)
         checks.register(check_sessions)
         checks.register(check_origins)
-        HINTS.update(MISSING)
+        for attribute, remedy in MISSING.items():
+            hint(attribute, remedy)
         set_opener(lambda: channel_layers[DEFAULT_CHANNEL_LAYER])
         # Models may be imported now, not before.
         from busway.django.binding.registry import register_waiting  # noqa: PLC0415

@@ -6,6 +6,8 @@ Endings of the project's own (`ChannelSocketException`) run here, before both.
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from busway.app.message import Message
 from busway.app.targets import Target
 from busway.app.worker import Worker
@@ -54,4 +56,4 @@ def _with_signals(target: Target) -> Target:
             await consumer_finished.asend(Worker, message=message, consumer=name)
             database.end_async()
 
-    return target._replace(consumer=aconsume if target.is_async else consume)
+    return replace(target, consumer=aconsume if target.is_async else consume)

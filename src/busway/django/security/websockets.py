@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.http.request import split_domain_port, validate_host
+from msgspec.structs import replace
 
 from busway.app.exceptions import DenyConnection
 from busway.app.loading import load
@@ -157,7 +158,7 @@ def guarded(target: Target) -> Target:
         _check(message)
         return await consumer(message, **kwargs)
 
-    return target._replace(consumer=aconsume if target.is_async else consume)
+    return replace(target, consumer=aconsume if target.is_async else consume)
 
 
 def validator_path() -> str | None:

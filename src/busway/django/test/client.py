@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from asgiref.sync import async_to_sync
+from msgspec.structs import replace
 
 from busway.app.calling import Caller
 from busway.app.channels import Group
@@ -193,7 +194,7 @@ def _noting(found: Found, returned: list[Any]) -> Found:
     async def aconsume(message: Message, **kwargs: Any) -> None:
         returned.append(await consumer(message, **kwargs))
 
-    noted = target._replace(consumer=aconsume if target.is_async else consume)
+    noted = replace(target, consumer=aconsume if target.is_async else consume)
     return noted, arguments
 
 
