@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from busway.bus.errors import BusError, BuswayError, MessageTooLarge
+from busway.bus.errors import BuswayError, MessageTooLarge
 from busway.bus.operations import Send
 from busway.interfaces.web.replies import HTTPReply, ReplyError, parse_http_reply
 from busway.interfaces.web.requests import Head
@@ -43,7 +43,7 @@ class Outlet:
         self.waiting: deque[Send] | None = None
         self._when_drained = when_drained
 
-    def refused(self, send: Send, error: BusError) -> bool:
+    def refused(self, send: Send) -> bool:
         """See `stalled.Source.refused`: try again."""
         return True
 
@@ -217,7 +217,7 @@ class HTTPConnection(ABC):
         self.gateway.count("bad reply")
         self.step(HTTPEvent.FAULT, FAULT)
 
-    def refused(self, send: Send, error: BusError) -> bool:
+    def refused(self, send: Send) -> bool:
         """See `stalled.Source.refused`: a request is turned away, its disconnect waits."""
         if send.channel == "http.request":
             self.gateway.count("refused request")
