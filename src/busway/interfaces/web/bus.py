@@ -26,7 +26,7 @@ others meanwhile. With more messages it is better left to who answers them."""
 _SOON = 0.0005
 _FEW = 4
 
-_Refused = list[tuple[int, BuswayError]]
+_Refused = Sequence[tuple[int, BuswayError]]
 """Places of operations that were not done, and why."""
 
 
@@ -201,7 +201,8 @@ class Bus:
 
     def _begin_round(self) -> None:
         """Exchange at the end of this tick, and try again what was refused, once each."""
-        self._stalled.begin_round()
+        if self._stalled.lines:
+            self._stalled.begin_round()
         self.wake()
 
     def _flush(self) -> None:
@@ -249,7 +250,7 @@ class Bus:
             self._expect_answers(len(batch.operations))
         if refused:
             self._put_back(refused, batch.operations, batch.sources)
-        if self._stalled:
+        if self._stalled.lines:
             self._go_on()
         for future in batch.flushes:
             if not future.done():
@@ -286,6 +287,8 @@ class Bus:
         if limit:
             # Who was woken since may have been so for what came after.
             self._looks = len(outcome.deliveries) == limit or self._was_rung
+        if not outcome.refused:
+            return ()
         return [(refusal.index, refusal.error) for refusal in outcome.refused]
 
     # -- exchanges that fail ------------------------------------------------------------
@@ -335,7 +338,7 @@ class Bus:
 
     def _one_by_one(self, batch: _Batch) -> _Steps:
         """Do all operations but those that cannot be done: one bad message is nobody else's."""
-        refused: _Refused = []
+        refused: list[tuple[int, BuswayError]] = []
         full: dict[Source, BusError] = {}
         for index, (operation, source) in enumerate(
             zip(batch.operations, batch.sources, strict=True)
