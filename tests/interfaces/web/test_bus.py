@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from busway.bus.codec import Kind
 from busway.bus.errors import BuswayError, LayerUnavailable
 from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
-from busway.bus.operations import Delivery, Outcome, Send
+from busway.bus.operations import Delivery, Operation, Outcome, Send
 from busway.interfaces.web.bus import Bus
 from busway.interfaces.web.gateway import Gateway
 
@@ -29,7 +29,7 @@ class Sender:
     def message(self, number: int) -> Send:
         return Send("websocket.receive", {"reply_channel": self.name, "number": number})
 
-    def refused(self, send: Send, error: BuswayError) -> bool:
+    def refused(self, send: Send) -> bool:
         return True
 
     def impossible(self, send: Send, error: BuswayError) -> None:
@@ -136,7 +136,7 @@ async def test_who_goes_away_as_its_turn_comes_stops_nobody_else() -> None:
         class Leaver(Sender):
             turns = 0
 
-            def refused(self, send: Send, error: BuswayError) -> bool:
+            def refused(self, send: Send) -> bool:
                 if self.waiting is None and not self.turns:
                     return True  # it waits from now on
                 self.turns += 1
@@ -204,3 +204,81 @@ async def test_stopping_says_what_is_lost() -> None:
         bus.post(sender.message(number), sender)
     assert await bus.stop() == 3
     layer.close()
+
+
+async def test_of_many_that_wait_few_try_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = MemoryChannelLayer()
+    tried = 0
+    async with running(layer, []) as bus:
+        exchange = bus._receiver.exchange
+
+        def count(operations: Sequence[Operation], *rest: Any, **options: Any) -> Outcome:
+            nonlocal tried
+            tried += len(operations)
+            return exchange(operations, *rest, **options)
+
+        monkeypatch.setattr(bus._receiver, "exchange", count)
+        senders = [Sender(str(number)) for number in range(1000)]
+        for sender in senders:
+            bus.post(sender.message(0), sender)
+        await bus.flushed()
+        worker = layer.receiver()
+        found = tried = 0
+        while found < 900:
+            outcome = worker.exchange((), (), ["websocket.receive"], 30, hold=False)
+            found += len(outcome.deliveries)
+            await asyncio.sleep(0)  # the bell is heard
+            await bus.flushed()
+        assert tried < 2 * found
+        worker.close()
+
+
+async def test_what_is_sent_behind_others_is_not_even_tried() -> None:
+    layer = MemoryChannelLayer(capacity=1)
+    async with running(layer, []) as bus:
+        first, second, third = Sender("a"), Sender("b"), Sender("c")
+        bus.post(first.message(0), first)
+        bus.post(second.message(0), second)
+        await bus.flushed()
+        refused = layer.statistics("websocket.receive").channel_full_count
+        bus.post(third.message(0), third)
+        bus.post(third.message(1), third)
+        await bus.flushed()
+        assert layer.statistics("websocket.receive").channel_full_count == refused
+        found = await drain(layer, 4)
+        assert found == [("a", 0), ("b", 0), ("c", 0), ("c", 1)]
+
+
+async def test_all_that_waits_is_sent_at_once_when_there_is_room() -> None:
+    layer = MemoryChannelLayer(capacity=1, lane_capacity=200)
+    async with running(layer, []) as bus:
+        others, sender = Sender("a"), Sender("b")
+        bus.post(others.message(0), others)
+        for number in range(150):
+            bus.post(sender.message(number), sender)
+        await bus.flushed()
+        assert len(sender.waiting or ()) == 150
+        await drain(layer, 1)
+        await asyncio.wait_for(sender.was_drained.wait(), 0.5)  # before the next look
+
+
+async def test_room_that_comes_while_an_exchange_is_under_way_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = MemoryChannelLayer(capacity=1)
+    async with running(layer, []) as bus:
+        exchange = bus._receiver.exchange
+
+        async def aexchange(*args: Any, **options: Any) -> Outcome:
+            outcome = exchange(*args, **options)
+            if outcome.refused:
+                await drain(layer, 1)
+                bus._woken()
+            return outcome
+
+        monkeypatch.setattr(bus._receiver, "blocks", True, raising=False)
+        monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
+        first, second = Sender("a"), Sender("b")
+        bus.post(first.message(0), first)
+        bus.post(second.message(0), second)
+        await asyncio.wait_for(second.was_drained.wait(), 0.5)  # before the next look

@@ -74,6 +74,54 @@ def failure(data: bytes, limit: int = LIMIT) -> int:
     return code
 
 
+@given(st.text(max_size=31), masks)
+def test_a_short_text_that_comes_alone_is_read_at_once(text: str, mask: bytes) -> None:
+    assert FrameReader(LIMIT).short_text(frame(TEXT, text.encode(), mask=mask)) == text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x81",
+        b"\x81\x7c",
+        frame(TEXT, b"x" * 126),
+        struct.pack("!BBH", 0x81, 0x80 | 126, 120) + bytes(124),
+        frame(TEXT, b"one", mask=None),
+        frame(TEXT, b"one")[:-1],
+        frame(TEXT, b"one") + frame(TEXT, b"two"),
+        frame(TEXT, b"one", final=False),
+        frame(BINARY, b"one"),
+        frame(PING, b"one"),
+        frame(CLOSE),
+        frame(TEXT, b"\xff"),
+        b"\xc1" + frame(TEXT, b"one")[1:],
+    ],
+)
+def test_whatever_else_comes_is_no_short_text(data: bytes) -> None:
+    assert FrameReader(LIMIT).short_text(data) is None
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        frame(TEXT, b"one", final=False),
+        frame(TEXT, b"one")[:-1],
+        frame(CLOSE),
+        frame(TEXT, b"\xff"),
+    ],
+)
+def test_what_comes_amid_something_else_is_no_short_text(before: bytes) -> None:
+    reader = FrameReader(LIMIT)
+    reader.feed(before)
+    assert reader.short_text(frame(TEXT, b"two")) is None
+
+
+def test_a_text_over_the_limit_is_no_short_text() -> None:
+    assert FrameReader(3).short_text(frame(TEXT, b"one")) == "one"
+    assert FrameReader(2).short_text(frame(TEXT, b"one")) is None
+
+
 @given(conversations(), st.data())
 def test_messages_arrive_whole_however_the_bytes_are_cut(
     conversation: tuple[bytes, list[Event]], data: st.DataObject

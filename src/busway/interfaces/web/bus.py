@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import msgspec
 
-from busway.bus.errors import BusError, BuswayError, ChannelFull, LayerUnavailable, UsageError
+from busway.bus.errors import BusError, BuswayError, LayerUnavailable, UsageError
 from busway.bus.layer import ChannelLayer
 from busway.bus.operations import Delivery, Leave, Outcome, Send
 from busway.bus.receiver import Receiver
@@ -26,7 +26,7 @@ others meanwhile. With more messages it is better left to who answers them."""
 _SOON = 0.0005
 _FEW = 4
 
-_Refused = list[tuple[int, BuswayError]]
+_Refused = Sequence[tuple[int, BuswayError]]
 """Places of operations that were not done, and why."""
 
 
@@ -40,8 +40,6 @@ class _Batch(msgspec.Struct, frozen=True):
     operations: list[Send | Leave]
     sources: list[Source | None]
     flushes: list[asyncio.Future[None]]
-    retried: Sequence[Source]
-    """Sources of which some waiting sends are tried again."""
     limit: int
 
 
@@ -126,14 +124,20 @@ class Bus:
         return not (self._operations or self._stalled or self._under_way)
 
     def post(self, send: Send, source: Source) -> None:
-        """Send at the end of this tick, behind everything that `source` sent before."""
-        if source.waiting is None:
+        """Send at the end of this tick, behind everything that `source` sent before.
+
+        Where others wait for room it is refused at once, and waits behind them.
+        """
+        if source.waiting is not None:
+            source.waiting.append(send)
+        elif self._stalled.lines and self._stalled.holds_up(send):
+            if source.refused(send):
+                self._stalled.stand_behind(source, send)
+        else:
             self._operations.append(send)
             self._sources.append(source)
             if not self._scheduled:
                 self._schedule()
-        else:
-            source.waiting.append(send)
 
     def leave(self, channel: str) -> None:
         """Take `channel` out of its groups at the end of this tick."""
@@ -197,7 +201,8 @@ class Bus:
 
     def _begin_round(self) -> None:
         """Exchange at the end of this tick, and try again what was refused, once each."""
-        self._stalled.begin_round()
+        if self._stalled.lines:
+            self._stalled.begin_round()
         self.wake()
 
     def _flush(self) -> None:
@@ -233,26 +238,23 @@ class Bus:
     def _collect(self) -> _Batch:
         operations, sources, flushes = self._operations, self._sources, self._flushes
         self._operations, self._sources, self._flushes = [], [], []
-        stalled = self._stalled
-        retried = stalled.take(operations, sources, self._limit) if stalled.round else ()
+        if self._stalled.open:
+            self._stalled.take(operations, sources, self._limit)
         self._is_wanted = self._was_rung = False
         # While deliveries wait here none are taken: the bus is the better place for them.
         limit = self._limit if self._looks and not self._inbox else 0
-        return _Batch(operations, sources, flushes, retried, limit)
+        return _Batch(operations, sources, flushes, limit)
 
     def _settle(self, batch: _Batch, refused: _Refused, deliveries: Sequence[Delivery]) -> None:
-        stalled = self._stalled
         if batch.operations:
             self._expect_answers(len(batch.operations))
         if refused:
             self._put_back(refused, batch.operations, batch.sources)
-        if batch.retried:
-            stalled.release(batch.retried)
+        if self._stalled.lines:
+            self._go_on()
         for future in batch.flushes:
             if not future.done():
                 future.set_result(None)
-        if stalled.round and not self._scheduled:
-            self._schedule()
         if deliveries:
             self._inbox.extend(deliveries)
             if len(deliveries) == batch.limit and not self._scheduled:
@@ -285,6 +287,8 @@ class Bus:
         if limit:
             # Who was woken since may have been so for what came after.
             self._looks = len(outcome.deliveries) == limit or self._was_rung
+        if not outcome.refused:
+            return ()
         return [(refusal.index, refusal.error) for refusal in outcome.refused]
 
     # -- exchanges that fail ------------------------------------------------------------
@@ -334,7 +338,7 @@ class Bus:
 
     def _one_by_one(self, batch: _Batch) -> _Steps:
         """Do all operations but those that cannot be done: one bad message is nobody else's."""
-        refused: _Refused = []
+        refused: list[tuple[int, BuswayError]] = []
         full: dict[Source, BusError] = {}
         for index, (operation, source) in enumerate(
             zip(batch.operations, batch.sources, strict=True)
@@ -371,32 +375,38 @@ class Bus:
         operations: Sequence[Send | Leave],
         sources: Sequence[Source | None],
     ) -> None:
-        kept: dict[Source, list[Send]] = {}
+        kept: dict[Source, tuple[list[Send], BusError]] = {}
         for index, error in refused:
             operation, source = operations[index], sources[index]
             if source is None or not isinstance(operation, Send):
                 self._operations.append(operation)
                 self._sources.append(None)
-                continue
-            if not isinstance(error, BusError):
+            elif not isinstance(error, BusError):
                 source.impossible(operation, error)
-            elif source.refused(operation, error):
-                kept.setdefault(source, []).append(operation)
-            if not (isinstance(error, ChannelFull) and error.reason == "lane"):
-                # The others would find no room either, until the next wake-up.
-                self._stalled.end_round()
-        for source, sends in kept.items():
-            self._stalled.add(source, sends)
+            elif source.refused(operation):
+                # What follows the first is refused for its sake.
+                kept.setdefault(source, ([], error))[0].append(operation)
+        for source, (sends, error) in kept.items():
+            self._stalled.add(source, sends, error)
         if kept and self._operations:
             self._line_up()
+
+    def _go_on(self) -> None:
+        """Let the others try in the next tick, as long as there may be room."""
+        stalled = self._stalled
+        stalled.settle()
+        if self._was_rung:  # while the exchange was under way
+            stalled.begin_round()
+        if stalled.open and not self._scheduled:
+            self._schedule()
 
     def _line_up(self) -> None:
         """Put what was sent while an exchange was under way behind what that refused."""
         operations, sources = self._operations, self._sources
         self._operations, self._sources = [], []
         for operation, source in zip(operations, sources, strict=True):
-            if isinstance(operation, Send) and source is not None and source.waiting is not None:
-                source.waiting.append(operation)
+            if isinstance(operation, Send) and source is not None:
+                self.post(operation, source)
             else:
                 self._operations.append(operation)
                 self._sources.append(source)

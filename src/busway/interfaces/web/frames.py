@@ -17,6 +17,8 @@ except ImportError:  # pragma: no cover  (no compiled extension on this platform
 _FIN = 0x80
 _MASKED = 0x80
 _LONGEST_CONTROL = 125
+_LONGEST_SHORT = 125
+"""Bytes of a payload whose length is in the second byte of its frame."""
 _WHOLE_TEXT = 0x81
 
 
@@ -87,6 +89,28 @@ class FrameReader:
         self._fragments: bytearray | None = None
         self._opcode = 0
         self.finished = False
+
+    def short_text(self, data: bytes) -> str | None:
+        """Return the text, if `data` is that, short and whole, and nothing else: most reads are.
+
+        None: it is for `feed`.
+        """
+        size = len(data) - 6
+        if (
+            0 <= size <= _LONGEST_SHORT
+            and data[0] == _WHOLE_TEXT
+            and data[1] == _MASKED + size
+            and size <= self._room
+            and self._buffer is None
+            and self._fragments is None
+            and not self.finished
+        ):
+            try:
+                text: str = apply_mask(data[6:], data[2:6]).decode()
+            except UnicodeDecodeError:
+                return None
+            return text
+        return None
 
     def feed(self, data: bytes) -> list[Event]:
         """Return what `data`, and bytes left from earlier calls, completes. Never raises."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from busway.bus.errors import BusError, BuswayError, MessageTooLarge
+from busway.bus.errors import BuswayError, MessageTooLarge
 from busway.bus.operations import Send
 from busway.interfaces.web.replies import HTTPReply, ReplyError, parse_http_reply
 from busway.interfaces.web.requests import Head
@@ -46,7 +46,7 @@ class Outlet:
         self.waiting: deque[Send] | None = None
         self._when_drained = when_drained
 
-    def refused(self, send: Send, error: BusError) -> bool:
+    def refused(self, send: Send) -> bool:
         """See `stalled.Source.refused`: try again."""
         return True
 
@@ -220,7 +220,7 @@ class HTTPConnection(ABC):
         self.gateway.count("bad reply")
         self.step(HTTPEvent.FAULT, FAULT)
 
-    def refused(self, send: Send, error: BusError) -> bool:
+    def refused(self, send: Send) -> bool:
         """See `stalled.Source.refused`: a request is turned away, its disconnect waits."""
         if send.channel == "http.request":
             self.gateway.count("refused request")

@@ -82,6 +82,10 @@ class WebSocketProtocol(asyncio.Protocol, WebSocketConnection):
             self.begin(*parse_head(data))
             return
         self.pinged = 0.0
+        text = reader.short_text(data)
+        if text is not None:
+            self.received(text)
+            return
         if len(data) >= _GREEDY:
             self.hesitate()
         for opcode, payload in reader.feed(data):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
-from busway.bus.errors import BusError, BuswayError, MessageTooLarge
+from busway.bus.errors import BuswayError, MessageTooLarge
 from busway.bus.operations import Send
 from busway.interfaces.web import endings
 from busway.interfaces.web.endings import Ending
@@ -161,7 +161,7 @@ class WebSocketConnection(Wire):
         self.gateway.count("bad reply")
         self.step(WSEvent.CUT, endings.FAULT)
 
-    def refused(self, send: Send, error: BusError) -> bool:
+    def refused(self, send: Send) -> bool:
         """See `stalled.Source.refused`: a connect is turned away, everything else waits."""
         if send.channel == "websocket.connect":
             self.gateway.count("refused connect")
