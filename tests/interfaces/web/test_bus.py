@@ -1,6 +1,7 @@
 """The bus side: batches, order under refusal, and one bad message among good ones."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -204,6 +205,26 @@ async def test_stopping_says_what_is_lost() -> None:
         bus.post(sender.message(number), sender)
     assert await bus.stop() == 3
     layer.close()
+
+
+@pytest.mark.parametrize(("count", "stays"), [(1, True), (20, False)])
+async def test_the_loop_stays_awake_for_answers_to_few_messages(
+    monkeypatch: pytest.MonkeyPatch, count: int, stays: bool
+) -> None:
+    layer = MemoryChannelLayer()
+    offers: list[None] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: offers.append(None))
+    async with running(layer, []) as bus:
+        sender = Sender("a")
+        bus.post(sender.message(0), sender)
+        await bus.flushed()
+        bus._woken()  # as by an answer that came soon
+        for number in range(count):
+            bus.post(sender.message(number), sender)
+        await bus.flushed()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert bool(offers) is stays
 
 
 async def test_of_many_that_wait_few_try_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
