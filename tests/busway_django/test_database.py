@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,8 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.signals import request_finished
 from django.db import close_old_connections, connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
-from django.urls import get_urlconf, path, set_urlconf
+from django.http.response import HttpResponseBase
+from django.urls import get_urlconf, path
 from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
@@ -122,11 +123,18 @@ def let_go(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-def other_urls(request: HttpRequest) -> HttpResponse:
-    """Go on with other URLs than the project's, which are for this request only."""
-    del request
-    set_urlconf("busway_django.project.urls")
-    return HttpResponse()
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+
+def elsewhere(get_response: GetResponse) -> GetResponse:
+    """Middleware that has other URLs than the project's for some requests."""
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        if request.path == "/admin/login/":
+            request.urlconf = "busway_django.project.urls"
+        return get_response(request)
+
+    return respond
 
 
 def use_cache(request: HttpRequest) -> HttpResponse:
@@ -139,7 +147,6 @@ def use_cache(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("keep", keep),
     path("let-go", let_go),
-    path("other-urls", other_urls),
     path("cache", use_cache),
 ]
 
@@ -177,10 +184,10 @@ def test_what_a_view_does_to_the_urls_is_not_seen_by_consumers(
     layer: ChannelLayer, browser: Browser, settings: Settings
 ) -> None:
     settings.ROOT_URLCONF = __name__
-    settings.MIDDLEWARE = []
+    settings.MIDDLEWARE = [f"{__name__}.elsewhere"]
     with tending_connections(), working(layer, [route("tell", tell_urls)]):
-        browser.send("/other-urls")
-        assert browser.response().status == 200
+        browser.send("/admin/login/")
+        assert browser.response().status != 404
         assert call(layer, browser, "tell") == {"urls": None}
 
 
@@ -204,6 +211,20 @@ def test_a_cache_that_means_to_be_closed_after_requests_is_closed(
         browser.send("/cache")
         assert browser.response().status == 200
     assert ClosingCache.closed == 1
+
+
+def make_cache(location: str, params: dict[str, Any]) -> LocMemCache:
+    """Make a cache: Django takes any callable for a backend."""
+    return ClosingCache(location, params)
+
+
+def test_a_cache_that_a_function_makes_is_closed_too(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.make_cache"}}
+    cache.set("key", "value")
+    before = ClosingCache.closed
+    with tending_connections():
+        request_finished.send(None)
+    assert ClosingCache.closed == before + 1
 
 
 def _djangos_are_there() -> bool:

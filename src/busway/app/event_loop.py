@@ -183,19 +183,23 @@ class AsyncConsumers:
             self._tasks[message] = task
 
     async def _consume(self, delivery: Delivery, found: Found, message: Message) -> None:
-        operations = await self._caller.acall(found, message)
+        try:
+            operations = await self._caller.acall(found, message)
+        finally:
+            self._tasks.pop(message, None)  # not there when it ended in its first step
         if self._is_copy:
             forks.end_copy()  # at once: even the loop's selector is shared with the parent
-        self._tasks.pop(message, None)  # not there when it ended in its first step
         self._running -= 1
         self._commits.finished.append(Result(delivery, operations, found[0].name))
         self._wake()
 
     async def _consume_for(self, job: _Job) -> None:
-        operations = await self._caller.acall(job.found, job.message)
+        try:
+            operations = await self._caller.acall(job.found, job.message)
+        finally:
+            self._tasks.pop(job.message, None)
         if self._is_copy:
             forks.end_copy()
-        self._tasks.pop(job.message, None)
         result = Result(job.delivery, operations, job.found[0].name)
         results = self._returns.get(job.thread)
         if results is not None:

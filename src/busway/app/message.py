@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Self
 from busway.app.channels import Channel, Content, channel_of
 from busway.app.exceptions import NoReplyChannel
 from busway.bus.layer import ChannelLayer
-from busway.bus.names import check_channel
 
 
 class Message:
@@ -37,11 +36,7 @@ class Message:
     def reply_channel(self) -> Channel | Any:
         """Where answers go: the client. None when the message names no such channel."""
         name = self.content.get("reply_channel")
-        try:
-            return None if name is None else channel_of(name, self.channel_layer)
-        except TypeError:  # a list or dict, that nobody can look up
-            check_channel(name)
-            raise
+        return None if name is None else channel_of(name, self.channel_layer)
 
     def reply_to(self) -> Channel:
         """Return the reply channel, or raise `NoReplyChannel`."""

@@ -67,15 +67,18 @@ class Return(msgspec.Struct, frozen=True, gc=False):
 Operation = Send | GroupAdd | GroupDiscard | GroupSend | Leave | Return
 
 
-class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """An operation that was not done: its place in `operations`, itself, and why."""
+class Refusal(msgspec.Struct, frozen=True):
+    """An operation that was not done: its place in `operations`, itself, and why.
+
+    Seen by the collector, as `Outcome` is: an error that was raised refers to frames that have it.
+    """
 
     index: int
     operation: Operation
     error: ChannelFull
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
+class Outcome(msgspec.Struct, frozen=True):
     """What an exchange gave."""
 
     deliveries: list[Delivery]

@@ -17,19 +17,13 @@ from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import Signal
+from django.http import HttpRequest
 from django.urls import set_urlconf
 from django.utils.module_loading import import_string
 
 
 def begin() -> None:
-    """Let a sync consumer find no connection that is broken or too old, and no view's URLs."""
-    if _thread.has_urlconf:
-        _thread.has_urlconf = False
-        set_urlconf(None)
-    _begin()
-
-
-def _begin() -> None:
+    """Let a sync consumer, or view, find no connection that is broken or too old."""
     opened = _thread.opened
     if opened and not _kept.get():
         for connection in opened:
@@ -49,14 +43,14 @@ def end() -> None:
 def begin_request() -> None:
     """Do `begin` for a view, unless Django's own receivers do it."""
     if _requests.are_ours:
-        _begin()
+        begin()
 
 
-def end_request() -> None:
+def end_request(request: HttpRequest) -> None:
     """Do `end` for a view, unless Django's own receivers do it."""
     if _requests.are_ours:
-        # The next view sets its URLs anyway.
-        _thread.has_urlconf = True
+        if hasattr(request, "urlconf"):  # otherwise those of the project are left, as without any
+            set_urlconf(None)
         end()
 
 
@@ -133,7 +127,7 @@ def _caches_close() -> bool:
         backends = [import_string(params["BACKEND"]) for params in caches.settings.values()]
     except (ImportError, KeyError):
         return True  # who uses it is told
-    return any(backend.close is not BaseCache.close for backend in backends)
+    return any(getattr(each, "close", None) is not BaseCache.close for each in backends)
 
 
 _kept = ContextVar("busway_django_connections_kept", default=False)
@@ -154,8 +148,6 @@ class _Thread(local):
     def __init__(self) -> None:
         self.opened: list[BaseDatabaseWrapper] = []
         """Connections of this thread that were opened; `begin` forgets those that are closed."""
-        self.has_urlconf = False
-        """Whether the URLs may be set that a view was found in."""
 
 
 _thread = _Thread()

@@ -78,7 +78,7 @@ class AsgiHandler(BaseHandler):
             try:
                 response.close()
             finally:
-                database.end_request()
+                database.end_request(request)
 
     def process_exception_by_middleware(
         self, exception: Exception, request: HttpRequest

@@ -257,6 +257,14 @@ def test_options_of_tls_are_told_from_unknown_ones() -> None:
         RedisChannelLayer(connection_kwargs={"nothing": 1})
 
 
+def test_a_server_that_is_no_sentinel_is_told_from_one(redis_server: RedisServer) -> None:
+    with (
+        closing(RedisChannelLayer(f"redis+sentinel://127.0.0.1:{redis_server.port}/main")) as layer,
+        pytest.raises(LayerUnavailable, match="is that a sentinel"),
+    ):
+        layer.parts[0].server.connect()
+
+
 def test_sentinels_that_are_down_are_named_at_once() -> None:
     url = "redis+sentinel://127.0.0.1:1,127.0.0.1:2/main"
     with closing(RedisChannelLayer(url)) as layer:

@@ -1,5 +1,7 @@
 """What is left on the server, and what becomes of it."""
 
+from contextlib import closing
+
 import pytest
 
 from busway.bus.conformance.harness import eventually
@@ -155,3 +157,14 @@ class TestFull:
 def fill(server: RedisServer) -> None:
     """Let a server have no memory left."""
     server.call("CONFIG", "SET", "maxmemory", "100kb")
+
+
+def test_a_channel_that_was_full_is_known_after_a_flush(server: RedisServer) -> None:
+    with closing(RedisChannelLayer(server.url, capacity=1)) as layer, layer.receiver() as receiver:
+        sends = [Send("work", {"n": n}) for n in range(2)]
+        assert receiver.exchange(sends, (), ["other"], 1, wake_below=1).refused
+        layer.flush()
+        layer.send("work", {"n": 3})
+        assert layer.channel_statistics()["work"].messages_pending == 1
+        layer.flush()
+        assert layer.peek("work") is None

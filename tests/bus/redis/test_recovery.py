@@ -5,6 +5,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from unittest.mock import Mock
 
 import pytest
 
@@ -869,3 +871,48 @@ class TestThoughtDead:
 def bury(layer: RedisChannelLayer, dead: RedisChannelLayer) -> None:
     """Have `layer` do what it does when nothing is heard of `dead`."""
     layer._ask("leave", dead.process.encode(), b"", b"", b"", b"")
+
+
+def test_what_failed_exchanges_took_is_kept_for_one_that_does_not_fail(
+    layer: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer.send("work", {"n": 1})
+    with layer.receiver() as receiver:
+        assert isinstance(receiver, RedisReceiver)
+        taken = receiver.exchange((), (), ["work"], 1).deliveries
+        receiver._exchanges._taken = list(taken)  # as if it had failed behind that
+        with monkeypatch.context() as patch:
+            patch.setattr(receiver, "_run", Mock(side_effect=LayerUnavailable("away")))
+            with pytest.raises(LayerUnavailable):
+                receiver.exchange((), (), ["work"], 1)
+        found = receiver.exchange((), (), ["work"], 1).deliveries
+        assert [each.message for each in found] == [{"n": 1}]
+
+
+def test_an_answer_is_read_where_the_question_went(server: RedisServer) -> None:
+    with (
+        RedisServer() as other,
+        closing(RedisChannelLayer([server.url, other.url])) as layer,
+        layer.receiver() as receiver,
+    ):
+        assert isinstance(receiver, RedisReceiver)
+        first, second = layer.parts
+        here, there = first.server, second.server
+        second.server = here
+        names = [f"work-{number}" for number in range(12)]
+        for name in names:
+            layer.send(name, {})
+        seat = receiver._books.seats[0]
+        send = seat.send
+
+        def send_and_move(call: Call) -> None:
+            send(call)
+            first.server = there  # as somebody else has learnt meanwhile
+
+        seat.send = send_and_move  # type: ignore[method-assign]
+        found = receiver.exchange((), (), names, 12).deliveries
+        seat.send, first.server = send, here  # type: ignore[method-assign]
+        found += receiver.exchange((), (), names, 12).deliveries
+        assert sorted(each.channel for each in found) == sorted(names)
+        for each in found:
+            assert receiver._books.home(each) == layer.shard_of(each.channel, "")

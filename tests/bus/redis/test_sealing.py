@@ -154,6 +154,23 @@ def test_a_lane_goes_on_behind_a_changed_message(
         assert [each.message["n"] for each in found] == [1]
 
 
+def test_a_lane_goes_on_behind_a_changed_message_on_a_full_server(server: RedisServer) -> None:
+    make = partial(RedisChannelLayer, server.url, policies={"work": {"ordering": "lane"}})
+    with (
+        closing(make()) as stranger,
+        closing(make(encryption_keys=[NEW])) as layer,
+        layer.receiver() as receiver,
+    ):
+        stranger.send("work", {"lane": "a", "n": 1})
+        layer.send("work", {"lane": "a", "n": 2})
+        receiver.exchange((), (), ["work"], 0)
+        server.call("CONFIG", "SET", "maxmemory", "1")
+        found = receiver.exchange((), (), ["work"], 10).deliveries
+        server.call("CONFIG", "SET", "maxmemory", "0")
+        found += receiver.exchange((), (), ["work"], 10).deliveries
+        assert [each.message["n"] for each in found] == [2]
+
+
 def test_keys_can_be_changed_one_process_after_the_other(make: Make) -> None:
     steps = [[OLD], [OLD, NEW], [NEW, OLD], [NEW]]
     for before, after in pairwise(steps):

@@ -303,3 +303,67 @@ async def test_room_that_comes_while_an_exchange_is_under_way_is_used(
         bus.post(first.message(0), first)
         bus.post(second.message(0), second)
         await asyncio.wait_for(second.was_drained.wait(), 0.5)  # before the next look
+
+
+async def test_what_one_sends_last_stays_last_where_exchanges_take_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = MemoryChannelLayer(
+        policies={"websocket.*": {"ordering": "reply_channel", "capacity": 1}}
+    )
+    gate = asyncio.Event()
+    gate.set()
+    async with running(layer, []) as bus:
+        exchange = bus._receiver.exchange
+
+        async def aexchange(*args: Any, **options: Any) -> Outcome:
+            await gate.wait()
+            return exchange(*args, **options)
+
+        monkeypatch.setattr(bus._receiver, "blocks", True, raising=False)
+        monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
+        gone, waits, sender = Sender("gone"), Sender("waits"), Sender("sender")
+        for one in (gone, waits):  # the second finds no room: others stand behind it
+            bus.post(Send("websocket.disconnect", {"reply_channel": one.name, "number": 0}), one)
+        await bus.flushed()
+        assert waits.waiting
+        gate.clear()
+        bus.post(gone.message(1), gone)  # takes the room
+        bus.post(sender.message(1), sender)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # under way
+        bus.post(sender.message(2), sender)
+        bus.post(Send("websocket.disconnect", {"reply_channel": "sender", "number": 3}), sender)
+        gate.set()
+        await bus.flushed()
+        assert [send.message["number"] for send in sender.waiting or ()] == [1, 2, 3]
+
+
+async def test_who_stops_makes_one_exchange_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = MemoryChannelLayer()
+    under_way = most = 0
+    gate = asyncio.Event()
+    async with running(layer, []) as bus:
+        await bus.flushed()
+        exchange = bus._receiver.exchange
+
+        async def aexchange(*args: Any, **options: Any) -> Outcome:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await gate.wait()
+            await asyncio.sleep(0)
+            under_way -= 1
+            return exchange(*args, **options)
+
+        monkeypatch.setattr(bus._receiver, "blocks", True, raising=False)
+        monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
+        sender = Sender("a")
+        bus.post(sender.message(0), sender)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # under way
+        bus.post(sender.message(1), sender)
+        gate.set()
+        await bus.stop()
+        assert most == 1
+        assert await drain(layer, 2) == [("a", 0), ("a", 1)]

@@ -31,6 +31,16 @@ def test_a_request_that_no_worker_answers_gets_503(layer: ChannelLayer) -> None:
         server.dropped("unanswered request")
 
 
+def test_half_a_request_behind_it_takes_no_time_limit_away(layer: ChannelLayer) -> None:
+    with (
+        WebServer(layer, http_timeout=1.0, websocket_handshake_timeout=0.3) as server,
+        Worker(layer, {"http.request": nothing}),
+        RawClient(server.port) as client,
+    ):
+        client.send(GET + b"GET /x HTTP/1.1\r\nHo")
+        assert b" 503 " in client.read_head()
+
+
 def test_an_answer_in_time_is_not_cut_while_it_streams(layer: ChannelLayer) -> None:
     with (
         WebServer(layer, http_timeout=0.3) as server,

@@ -100,6 +100,27 @@ def test_nothing_counts_behind_a_request_that_was_refused(
         assert len(worker.got) == 1
 
 
+def test_a_request_that_was_refused_goes_to_no_worker(layer: ChannelLayer) -> None:
+    large = {"status": 200, "content": b"x" * 500_000}
+    with (
+        WebServer(layer, write_buffer=65_536) as server,
+        Worker(layer, {"http.request": lambda _: [large]}) as worker,
+        RawClient(server.port, receive_buffer=4096) as client,
+    ):
+        for _ in range(12):  # more than sockets take, so that the refusal has to wait
+            client.send(GET)
+            worker.expect("http.request", path="/")
+        client.send(b"POST /bad HTTP/1.1\r\nHost: x\r\nHost: y\r\nContent-Length: 5\r\n\r\n")
+        with RawClient(server.port) as other:  # the server has read that by now
+            other.send(GET)
+            other.read_head()
+        client.send(b"hello")
+        with RawClient(server.port) as other:
+            other.send(GET)
+            other.read_head()
+        assert "/bad" not in {message["path"] for _, message in worker.got}
+
+
 # -- upgrades -------------------------------------------------------------------------------
 
 H2C = b"GET /h2c HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"

@@ -112,6 +112,7 @@ class Exchanges:
             self._books.write_off(each.delivery for each in _returns(operations))
             self._books.held.lost.difference_update(each.place for each in done)
         if self._books.unfit:
+            self._applied, self._taken = [], []  # all of it is in the outcome
             self._remember(operations, outcome.refused, outcome.deliveries)
             yield from self._discard()
         if self._applied or self._taken:
@@ -141,6 +142,7 @@ class Exchanges:
     ) -> Steps:
         asked, batches = self._prepare(operations, done, channels, limit, wake_below, hold=hold)
         if asked.limit and self._spare and (spare := self._take_spare(channels, limit)):
+            self._taken += spare  # to be kept for the next if this one fails
             asked = replace(asked, limit=0, wake_below=0)
             outcome = yield from self._ask(asked, batches)
             self._ring()  # nobody else wakes it: it is not registered
@@ -261,6 +263,7 @@ class Exchanges:
                 counts = Counter((names.address(each.channel), why) for why, each in mine)
                 batch = packing.dropped(counts)
                 calls.append(self._books.call(seat, asked, batch))
+                calls[-1].request.full = True  # it takes away, and adds a count
         replies = yield calls
         for call, reply in zip(calls, replies, strict=True):
             if not isinstance(reply, ServerError):

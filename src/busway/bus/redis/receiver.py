@@ -238,7 +238,7 @@ class RedisReceiver(Receiver):
         self._exchanges.doubt = calls
         try:
             call.seat.send(call)
-            reply = call.seat.link.receive()
+            reply = call.answering.receive()
         except (ServerError, LinkBroken) as error:
             reply = self._asked_again(call, error)
         self._exchanges.doubt = ()
@@ -246,13 +246,13 @@ class RedisReceiver(Receiver):
 
     def _send(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            with suppress(LinkBroken):  # noticed when the reply is to be received
+            with suppress(LayerUnavailable):  # noticed when the reply is to be received
                 call.seat.send(call)
 
     def _receive(self, call: Call) -> Any:
         """Return the reply to a call, or the error that came instead."""
         try:
-            return call.seat.link.receive()
+            return call.answering.receive()
         except (ServerError, LinkBroken) as error:
             return error
 
@@ -266,7 +266,7 @@ class RedisReceiver(Receiver):
         failed = False
         for call in calls:
             try:
-                replies.append(await call.seat.link.areceive())
+                replies.append(await call.answering.areceive())
             except (ServerError, LinkBroken) as error:
                 replies.append(error)
                 failed = True

@@ -7,7 +7,7 @@ import msgspec
 
 from busway.bus.operations import Delivery, Operation
 from busway.bus.redis import packing, wire
-from busway.bus.redis.connections import Link
+from busway.bus.redis.connections import Link, LinkBroken
 from busway.bus.redis.held import Bundle
 from busway.bus.redis.links import Links
 from busway.bus.redis.scripts import script
@@ -46,6 +46,15 @@ class Call(msgspec.Struct, gc=False):
     """In which life of its process it was made."""
     asked_at: float
     """When, by `time.monotonic`."""
+    link: Link | None = None
+    """Where it was sent: the shard may be elsewhere when the reply comes. None: it was not."""
+
+    @property
+    def answering(self) -> Link:
+        """The connection on which the reply comes. Raises `LinkBroken` when there is none."""
+        if self.link is None:
+            raise LinkBroken("the request was not sent")
+        return self.link
 
 
 class Mark(NamedTuple):
@@ -87,7 +96,9 @@ class Seat:
     def send(self, call: Call) -> None:
         """Send a request."""
         arguments = (call.request.encode(), *call.arguments)
-        self.link.send(_EXCHANGE, self.shard.key, *arguments)
+        call.link = None
+        call.link = self.link
+        call.link.send(_EXCHANGE, self.shard.key, *arguments)
 
     def run(self, call: Call) -> Any:
         """Send a request and return the reply; the script may have been forgotten."""

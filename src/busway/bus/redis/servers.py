@@ -9,7 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, ConnectionPool
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from busway.bus.errors import ConfigurationError, LayerUnavailable
 from busway.bus.redis.complaints import explain_failure
@@ -145,17 +145,19 @@ class SentinelServer(Server):
         try:
             host, port = self._sentinels.discover_master(self._service)  # type: ignore[no-untyped-call]
         except redis.RedisError as error:
-            raise LayerUnavailable(f"{self.name}: {self._complaint()}") from error
+            raise LayerUnavailable(f"{self.name}: {self._complaint(error)}") from error
         return self._connect({**self._arguments, "host": host, "port": port}, patience)
 
-    def _complaint(self) -> str:
+    def _complaint(self, error: redis.RedisError) -> str:
         """Return why no sentinel names a master, and what to do about it."""
+        if not isinstance(error, MasterNotFoundError):
+            return f"{error}; is that a sentinel, and may its user call SENTINEL?"
         for sentinel in self._sentinels.sentinels:
             try:
                 sentinel.ping()
-            except redis.RedisError as error:
+            except redis.RedisError as failure:
                 where = sentinel.connection_pool.connection_kwargs
-                text = str(error).rstrip(".")
+                text = str(failure).rstrip(".")
                 return f"sentinel {where['host']}:{where['port']}: {text}; {_advice(text)}"
         return f"the sentinels know no master {self._service!r} that is healthy; is that its name?"
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 
 import msgspec
 
@@ -206,7 +206,7 @@ class Bus:
         self.wake()
 
     def _flush(self) -> None:
-        if self._stopped:
+        if self._stopped or self._under_way is not None:
             return
         batch = self._collect()
         if self._receiver.blocks:
@@ -386,10 +386,9 @@ class Bus:
             elif source.refused(operation):
                 # What follows the first is refused for its sake.
                 kept.setdefault(source, ([], error))[0].append(operation)
+        later = self._take_later(kept) if kept and self._operations else {}
         for source, (sends, error) in kept.items():
-            self._stalled.add(source, sends, error)
-        if kept and self._operations:
-            self._line_up()
+            self._stalled.add(source, [*sends, *later.get(source, ())], error)
 
     def _go_on(self) -> None:
         """Let the others try in the next tick, as long as there may be room."""
@@ -400,16 +399,18 @@ class Bus:
         if stalled.open and not self._scheduled:
             self._schedule()
 
-    def _line_up(self) -> None:
-        """Put what was sent while an exchange was under way behind what that refused."""
-        operations, sources = self._operations, self._sources
+    def _take_later(self, sources: Collection[Source]) -> dict[Source, list[Send]]:
+        """Take out what `sources` have sent while the exchange was under way."""
+        later: dict[Source, list[Send]] = {}
+        sent = zip(self._operations, self._sources, strict=True)
         self._operations, self._sources = [], []
-        for operation, source in zip(operations, sources, strict=True):
-            if isinstance(operation, Send) and source is not None:
-                self.post(operation, source)
+        for operation, source in sent:
+            if source in sources and isinstance(operation, Send) and source is not None:
+                later.setdefault(source, []).append(operation)
             else:
                 self._operations.append(operation)
                 self._sources.append(source)
+        return later
 
     # -- what came ----------------------------------------------------------------------
 

@@ -80,7 +80,9 @@ class ResponseWriter(msgspec.Struct, gc=False, eq=False):
             parts += (name, b": ", value, b"\r\n")
         is_bodiless = status in _BODILESS
         self._has_body = not (is_bodiless or self.method == "HEAD")
-        if length is None and not (reply.more or is_bodiless):
+        # Without a body this says nothing of the one that GET would have (RFC 9110, 8.6).
+        is_known = self._has_body or bool(reply.content)
+        if length is None and is_known and not (reply.more or is_bodiless):
             length = len(reply.content)
             parts.append(b"content-length: %d\r\n" % length)
         self._left = length

@@ -176,6 +176,7 @@ class Stalled:
     def abandon(self, source: Source) -> None:
         """Give up what `source` is waiting to send."""
         source.waiting = None
+        self._tried.pop(source, None)
         if line := self._line_of.get(source):
             self._remove(source, line)
 

@@ -255,6 +255,8 @@ class HTTPProtocol(asyncio.Protocol):
             self._line[0].stalled()
         else:
             self._close()
+        if self.reminder is not inf:
+            self.gateway.wheel.hasten(self, self.reminder)
 
     # -- the end ------------------------------------------------------------------------
 

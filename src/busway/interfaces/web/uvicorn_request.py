@@ -72,7 +72,8 @@ class UvicornRequest(HTTPConnection):
     def advance(self) -> None:
         """Send what has come of the body to the bus: a chunk, and then what it has room for."""
         incoming = self.incoming
-        if self.is_holding or not (incoming.complete or incoming.size >= CHUNK):
+        has_chunk = incoming.complete or incoming.size >= CHUNK
+        if self.state is DONE or self.is_holding or not has_chunk:
             return
         if not self.asked:
             body, more = incoming.take(CHUNK)

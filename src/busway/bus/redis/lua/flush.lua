@@ -15,7 +15,7 @@ for _, address in ipairs(call('SMEMBERS', P .. 'channels')) do
   call('DEL', P .. 'm:' .. address, P .. 'c:' .. address, P .. 'of:' .. address)
   record.pending, record.accepted = 0, 0
   record.changed = record.subs ~= '' or record.owner ~= ''
-  record.new = true
+  record.new, record.remade = true, nil
   if address:sub(-1) == '!' then
     local head = '\153\203' .. struct.pack('>d', now + 60) .. '\3\207' .. ARGV[2]
     enqueue(record, head .. pack(address) .. ARGV[1] .. '\160\160\1', '')
