@@ -322,13 +322,13 @@ async def test_what_one_sends_last_stays_last_where_exchanges_take_their_time(
 
         monkeypatch.setattr(bus._receiver, "blocks", True, raising=False)
         monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
-        gone, waits, sender = Sender("gone"), Sender("waits"), Sender("sender")
+        gone, waits, quick, sender = map(Sender, ("gone", "waits", "quick", "sender"))
         for one in (gone, waits):  # the second finds no room: others stand behind it
             bus.post(Send("websocket.disconnect", {"reply_channel": one.name, "number": 0}), one)
         await bus.flushed()
         assert waits.waiting
         gate.clear()
-        bus.post(gone.message(1), gone)  # takes the room
+        bus.post(quick.message(1), quick)  # takes the room
         bus.post(sender.message(1), sender)
         await asyncio.sleep(0)
         await asyncio.sleep(0)  # under way
@@ -343,27 +343,29 @@ async def test_who_stops_makes_one_exchange_at_a_time(monkeypatch: pytest.Monkey
     layer = MemoryChannelLayer()
     under_way = most = 0
     gate = asyncio.Event()
-    async with running(layer, []) as bus:
-        await bus.flushed()
-        exchange = bus._receiver.exchange
+    bus = Bus(layer, ("p.x!",), lambda *_: None, lambda: None, lambda _: None)
+    bus.start()
+    await bus.flushed()
+    exchange = bus._receiver.exchange
 
-        async def aexchange(*args: Any, **options: Any) -> Outcome:
-            nonlocal under_way, most
-            under_way += 1
-            most = max(most, under_way)
-            await gate.wait()
-            await asyncio.sleep(0)
-            under_way -= 1
-            return exchange(*args, **options)
-
-        monkeypatch.setattr(bus._receiver, "blocks", True, raising=False)
-        monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
-        sender = Sender("a")
-        bus.post(sender.message(0), sender)
+    async def aexchange(*args: Any, **options: Any) -> Outcome:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await gate.wait()
         await asyncio.sleep(0)
-        await asyncio.sleep(0)  # under way
-        bus.post(sender.message(1), sender)
-        gate.set()
-        await bus.stop()
-        assert most == 1
-        assert await drain(layer, 2) == [("a", 0), ("a", 1)]
+        under_way -= 1
+        return exchange(*args, **options)
+
+    monkeypatch.setattr(bus._receiver, "blocks", True, raising=False)
+    monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
+    sender = Sender("a")
+    bus.post(sender.message(0), sender)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # under way
+    bus.post(sender.message(1), sender)
+    gate.set()
+    await bus.stop()
+    assert most == 1
+    assert await drain(layer, 2) == [("a", 0), ("a", 1)]
+    layer.close()
