@@ -33,7 +33,7 @@ def test_a_request_that_no_worker_answers_gets_503(layer: ChannelLayer) -> None:
 
 def test_half_a_request_behind_it_takes_no_time_limit_away(layer: ChannelLayer) -> None:
     with (
-        WebServer(layer, http_timeout=1.0, websocket_handshake_timeout=0.3) as server,
+        WebServer(layer, http_timeout=2.0, websocket_handshake_timeout=0.3) as server,
         Worker(layer, {"http.request": nothing}),
         RawClient(server.port) as client,
     ):
