@@ -916,3 +916,25 @@ def test_an_answer_is_read_where_the_question_went(server: RedisServer) -> None:
         assert sorted(each.channel for each in found) == sorted(names)
         for each in found:
             assert receiver._books.home(each) == layer.shard_of(each.channel, "")
+
+
+def test_an_answer_that_was_interrupted_is_not_taken_for_the_next(
+    layer: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer.send("first", {})
+    layer.send("second", {})
+    with layer.receiver() as receiver:
+        assert isinstance(receiver, RedisReceiver)
+        receiver.exchange()
+        channel = receiver._books.seats[0].link._open()
+        with monkeypatch.context() as patch:
+            patch.setattr(channel, "wait", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                receiver.exchange((), (), ["first"], 1)
+        assert not receiver._books.seats[0].link.is_connected
+        found = [
+            each.channel
+            for _ in range(3)
+            for each in receiver.exchange((), (), ["first", "second"], 1).deliveries
+        ]
+        assert sorted(found) == ["first", "second"]

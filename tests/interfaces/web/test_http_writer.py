@@ -58,6 +58,12 @@ def test_head_gets_the_headers_alone(more: bool) -> None:
     assert response.encode(HTTPReply(content=b"rest"), []) == b""
 
 
+def test_head_says_nothing_of_a_body_whose_length_nobody_knows() -> None:
+    assert writer("HEAD").encode(begin(), DATE) == b"HTTP/1.1 200 OK\r\ndate: today\r\n\r\n"
+    known = writer("HEAD").encode(begin([], b"hello"), DATE)
+    assert known == b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-length: 5\r\n\r\n"
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_status_without_a_body_has_neither_content_nor_a_length_of_ours(status: int) -> None:
     data = writer().encode(HTTPReply(status, [], b"content"), [])
