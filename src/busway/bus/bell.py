@@ -13,7 +13,7 @@ SPIN = 0.0003
 Going to sleep and being woken costs two processes more than the wait itself, when few messages
 follow each other closely. The processor is offered to others meanwhile. A busy receiver sleeps at
 once: an offer reaches those that wait for this processor and no other (at 50 sockets and two
-processors a sixth more messages)."""
+processors an eighth more messages)."""
 
 
 class Bell:

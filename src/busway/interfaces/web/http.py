@@ -240,7 +240,10 @@ class HTTPConnection(ABC):
     # -- from the server ----------------------------------------------------------------
 
     def remind(self, deadline: float) -> None:
-        """Have `expire` called at `deadline`, and not at any other time; inf: never."""
+        """Have `expire` called at `deadline`, and not at any other time.
+
+        In seconds, by the gateway's time; inf: never.
+        """
         if deadline is inf:
             self.gateway.wheel.discard(self)
         else:

@@ -94,7 +94,7 @@ class Stalled:
     def __init__(self) -> None:
         """Start without any."""
         self.lines: dict[_Lack, _Line] = {}
-        """None is empty."""
+        """By what is lacking. No line is empty."""
         self._line_of: dict[Source, _Line] = {}
         self.open: dict[_Line, None] = {}
         """Lines of which some have their turn in this round yet."""
