@@ -75,6 +75,20 @@ class Receiver(ABC):
         """
         return self.exchange(operations, done, channels, limit, wake_below=wake_below, hold=hold)
 
+    eager: bool = False
+    """Set it for who takes at once what it is woken for. Where an exchange waits for a network,
+    messages may then come along with the wake-up, and count as taken when they are sent."""
+
+    def handed(self, limit: int) -> Sequence[Delivery] | None:
+        """Return up to `limit` messages that came along with wake-ups, if it is `eager`.
+
+        Call it after `drain`. An exchange that takes messages returns them, too. When there are
+        some, there is nothing else to look for: if there is, the receiver is woken again. None:
+        ask again when the exchange that is under way has ended, which may bring them.
+        """
+        del limit
+        return ()
+
     blocks: bool = False
     """Whether an exchange waits for something, such as a network: an event loop that others use
     does `aexchange` then."""

@@ -7,6 +7,7 @@ import pytest
 
 from bus.topics import LONG, OfServers
 from busway.bus.conformance import Factory, Suite
+from busway.bus.receiver import Receiver
 from busway.bus.redis import RedisChannelLayer
 from servers.cluster import Cluster
 from servers.redis import RedisServer
@@ -70,3 +71,25 @@ class TestOtherServers(Suite if LONG else OfServers):  # type: ignore[misc]
     def layer_factory(self, each_redis_server: RedisServer) -> Factory:
         """Return what makes layers on a bus of this test's own."""
         return partial(RedisChannelLayer, each_redis_server.url, prefix=token_hex(4))
+
+
+class EagerLayer(RedisChannelLayer):
+    """A layer all of whose receivers may be handed messages while they sleep."""
+
+    def receiver(self) -> Receiver:
+        """Return a receiver that is eager."""
+        receiver = super().receiver()
+        receiver.eager = True
+        return receiver
+
+
+class TestEager(Suite):
+    """Every test of the contract, with receivers that may be handed messages."""
+
+    across_processes = True
+    eager = True
+
+    @pytest.fixture
+    def layer_factory(self, redis_server: RedisServer) -> Factory:
+        """Return what makes layers on a bus of this test's own."""
+        return partial(EagerLayer, redis_server.url, prefix=token_hex(4))

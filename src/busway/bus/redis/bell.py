@@ -6,13 +6,19 @@ import socket
 import time
 from contextlib import suppress
 from threading import RLock
+from typing import Any
 
 from busway.bus.errors import LayerUnavailable
-from busway.bus.redis.connections import BLOCKED, Channel, LinkBroken
+from busway.bus.redis.connections import Channel, LinkBroken
+from busway.bus.redis.orders import Letter
 from busway.bus.redis.servers import Server
+from busway.bus.redis.wire import ORDER
 
 QUIET = 5.0
 """Seconds of silence after which a server is asked whether it is still there."""
+
+_RING = 3
+"""Parts of what a server says when it rings; other replies have fewer."""
 
 _ENOUGH = 64 * 1024
 _PING = b"*1\r\n$4\r\nPING\r\n"
@@ -26,6 +32,8 @@ class _Line:
         self.names: set[bytes] = set()
         self.heard = time.monotonic()
         """When something came last."""
+        self.head: bytes | None = None
+        """That of a letter whose bundle is under way."""
         self.asked = 0.0
         """When the server was asked for a sign of life; 0: it was not."""
 
@@ -46,6 +54,10 @@ class Bell:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._own, selectors.EVENT_READ)
         self._lines: dict[Server, _Line] = {}
+        self.letters: list[Letter] = []
+        """What came along with rings, for the receiver to take."""
+        self.has_rung = False
+        """Whether there was more than letters, since the receiver last looked."""
         self._lock = RLock()
         """Held by who reads what is in the selector, or changes it."""
 
@@ -83,7 +95,7 @@ class Bell:
             with self._lock:  # nobody else may take the reply
                 self._selector.unregister(line.channel.socket)
         try:
-            self._subscribe(line.channel, name, server.timeout)
+            self._subscribe(line, name, server.timeout)
         except (OSError, LayerUnavailable) as error:
             self._lines.pop(server, None)
             line.channel.close()
@@ -94,7 +106,8 @@ class Bell:
             self._lines[server] = line
             self._selector.register(line.channel.socket, selectors.EVENT_READ, server)
 
-    def _subscribe(self, channel: Channel, name: bytes, timeout: float) -> None:
+    def _subscribe(self, line: _Line, name: bytes, timeout: float) -> None:
+        channel = line.channel
         channel.send(b"*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n" % (len(name), name), timeout)
         is_subscribed = False
         # What comes along with the answer is seen by no selector.
@@ -107,6 +120,7 @@ class Bell:
             elif reply[0] == b"subscribe":
                 is_subscribed = True
             else:
+                self._take_note(line, reply)
                 self.ring()
 
     def _forget(self, server: Server) -> None:
@@ -131,6 +145,7 @@ class Bell:
                 if key.data is not None:
                     self._hear(key.data)
                     continue
+                self.has_rung = True
                 with suppress(BlockingIOError):
                     self._own.recv(_ENOUGH)
 
@@ -143,16 +158,31 @@ class Bell:
             line = self._lines[server]
             found = False
             try:
-                while line.channel.socket.recv(_ENOUGH):
-                    found = True
-            except BLOCKED:
-                if found:
-                    line.heard, line.asked = time.monotonic(), 0.0
-                return found
-            except OSError:
-                pass
-            self._forget(server)
-            return True
+                while True:
+                    line.channel.read()
+                    while (reply := line.channel.reply()) is not False:
+                        found = True
+                        self._take_note(line, reply)
+                    if not line.channel.has_decrypted():
+                        break
+            except (OSError, LinkBroken):
+                self.has_rung = True
+                self._forget(server)
+                return True
+            if found:
+                line.heard, line.asked = time.monotonic(), 0.0
+            return found
+
+    def _take_note(self, line: _Line, reply: Any) -> None:
+        """Keep what comes along with rings. Whatever else comes counts as one."""
+        data = reply[2] if isinstance(reply, list) and len(reply) == _RING else b""
+        if len(data) == ORDER.size:
+            line.head = data
+        elif data and line.head is not None:
+            self.letters.append(Letter(line.head, data))
+            line.head = None
+        else:
+            self.has_rung = True
 
     def wait(self, timeout: float) -> bool:
         """Block until it rings or `timeout` seconds have passed."""

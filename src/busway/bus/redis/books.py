@@ -19,8 +19,9 @@ from busway.bus.operations import Delivery, GroupAdd, Operation, Refusal, Return
 from busway.bus.redis import packing, wire
 from busway.bus.redis.complaints import ServerError, explain
 from busway.bus.redis.held import Held
+from busway.bus.redis.orders import Letter
 from busway.bus.redis.pace import Pace
-from busway.bus.redis.seats import Asked, Call, Mark, Seat
+from busway.bus.redis.seats import NOTHING, Asked, Call, Mark, Seat
 from busway.bus.sealing import Seal
 
 if TYPE_CHECKING:
@@ -52,27 +53,34 @@ class Books:
         """What was not begun, for its shard did not say that it is still held: it goes back. By
         place."""
         self.pace = Pace()
+        self.eager = False
+        """See `Receiver.eager`."""
         self.turn = 0
         self._layer = layer
-        self._channels: tuple[str, ...] = ()
+        self.channels: tuple[str, ...] = ()
+        """What the receiver reads."""
         self._given: Sequence[str] = ()
         self._subscription = ""
         self._passing = self._laned = False
         """Whether none of the channels is normal, whether any has lanes."""
+        self._normal = self._owned = False
+        """Whether all of the channels are normal, whether all are prefixes of this process."""
 
     def listen_to(self, channels: Sequence[str]) -> None:
         """Take note of what the receiver reads. Raises `InvalidName`."""
         if channels is not self._given:
-            if tuple(channels) != self._channels:
+            if tuple(channels) != self.channels:
                 self._listen_to(tuple(channels))
             self._given = channels if isinstance(channels, tuple) else ()
 
     def _listen_to(self, channels: tuple[str, ...]) -> None:
         for name in channels:
             names.check_receivable(name)
-        self._channels = channels
+        self.channels = channels
         self._subscription = records.subscription_name(channels)
         self._passing = all("!" in name or "?" in name for name in channels)
+        self._normal = not any("!" in name or "?" in name for name in channels)
+        self._owned = all("!" in name for name in channels)
         layer = self._layer
         ordered = [layer.policies.find(name)[1].ordering is not None for name in channels]
         self._laned = any(ordered)
@@ -160,12 +168,14 @@ class Books:
         return self._layer.shard_of(names.address(delivery.channel), delivery.lane)
 
     def call(self, seat: Seat, asked: Asked, batch: packing.Batch | None) -> Call:
-        held = self.held
         self._note_epoch(seat)
         seat.number += 1
         request = wire.Request(self.name, seat.number)
-        if seat.life != self._layer.life and asked.limit:
-            request.process = self._layer.process
+        if seat.life != self._layer.life:
+            if asked.limit:
+                request.process = self._layer.process
+            if seat.life:  # it was buried since
+                seat.order.forget()
         if batch is not None:
             request.segments = batch.segments
         if asked.done:
@@ -174,21 +184,41 @@ class Books:
             self._let_go(request, asked, seat.shard.number)
         request.wake_below = asked.wake_below
         if asked.listening:
-            request.channels = self.sources.get(seat.shard.number)
-            request.limit = asked.limit
-            request.hold = asked.hold and not self._passing
-            request.earlier = seat.subscription
-            if seat.subscription and seat.subscription != self._subscription:
-                request.earlier_channels = seat.channels
-            request.subscription = self._subscription
-            request.place = held.next
-            if self.pace.reach > 1 and asked.hold:
-                request.reach = self.pace.reach
-            request.laned = self._laned
-            self.turn += asked.limit > 0
-            request.turn = self.turn
+            self._ask_for_messages(request, seat, asked)
+        if asked is not NOTHING:
+            seat.order.report(request, listening=asked.listening)
         arguments = batch.arguments() if batch is not None else ()
         return Call(seat, asked, batch, request, arguments, self._layer.life, time.monotonic())
+
+    def _ask_for_messages(self, request: wire.Request, seat: Seat, asked: Asked) -> None:
+        """Say in a request what the receiver reads, and how."""
+        request.channels = self.sources.get(seat.shard.number)
+        request.limit = asked.limit
+        request.hold = asked.hold and not self._passing
+        request.earlier = seat.subscription
+        if seat.subscription and seat.subscription != self._subscription:
+            request.earlier_channels = seat.channels
+        request.subscription = self._subscription
+        request.place = self.held.next
+        if self.pace.reach > 1 and asked.hold:
+            request.reach = self.pace.reach
+        request.laned = self._laned
+        self.turn += asked.limit > 0
+        request.turn = self.turn
+        if asked.limit:
+            seat.order.give(request, asked.limit if self._may_be_handed(asked, request) else 0)
+
+    def _may_be_handed(self, asked: Asked, request: wire.Request) -> bool:
+        """Say whether the receiver may be handed messages while it sleeps.
+
+        One that holds messages is handed some once, and then asks again: so only when it sleeps
+        for want of any. One that reads its own prefixes goes on sleeping.
+        """
+        if not self.eager or len(self.seats) > 1:
+            return False
+        if request.hold:
+            return self._normal and asked.wake_below == 1
+        return self._owned and not self._laned and asked.limit > 1
 
     def _let_go(self, request: wire.Request, asked: Asked, shard: int) -> None:
         """Say in a request which messages leave these hands."""
@@ -216,6 +246,7 @@ class Books:
         if not before:
             return False
         seat.life = seat.marked = 0
+        seat.order.lose()
         seat.subscription = ""
         self.held.lose(seat.shard.number)
         self.write_off(self.given_up.values())
@@ -230,6 +261,7 @@ class Books:
         if self._note_epoch(seat):
             self.write_off(asked.returned)
         self._layer.see(seat.shard, reply[4] / 1e6, reply[3], call.asked_at)
+        seat.order.settle(request)
         if request.process:
             seat.life = call.life
             seat.marked = 0  # of what was marked before it may know nothing any more
@@ -246,13 +278,44 @@ class Books:
             wanted = request.sleeps or (asked.limit > 0 and taken < asked.wake_below)
             seat.subscription = self._subscription if wanted else ""
             seat.channels = request.channels or ()
+            seat.order.renew(request, sleeps=wanted)
+        return deliveries
+
+    def accept(self, letters: Iterable[Letter]) -> list[Delivery]:
+        """Return what was handed over with rings.
+
+        What belongs to an earlier sleep has come with a reply since.
+        """
+        deliveries: list[Delivery] = []
+        (seat,) = self.seats
+        self.void = 0
+        for letter in letters:
+            place = seat.order.take(letter)
+            if place is None:
+                continue
+            hold = place.first > 0
+            found, behind = self._unpack(seat, (letter.bundle,), place.first, hold=hold)
+            if hold:
+                seat.subscription = ""
+                self.pace.start()
+            if place.reach:
+                seat.marked = min(place.first + place.reach, behind) - 1
+            deliveries += found
         return deliveries
 
     def _deliver(self, call: Call, bundles: Sequence[bytes]) -> list[Delivery]:
-        deliveries: list[Delivery] = []
         seat, request = call.seat, call.request
+        deliveries, behind = self._unpack(seat, bundles, request.place, hold=request.hold)
+        if request.reach and behind > request.place:
+            seat.marked = min(request.place + request.reach, behind) - 1
+        return deliveries
+
+    def _unpack(
+        self, seat: Seat, bundles: Iterable[bytes], place: int, *, hold: bool
+    ) -> tuple[list[Delivery], int]:
+        """Return the messages of bundles, and the place behind them: held ones begin at `place`."""
+        deliveries: list[Delivery] = []
         held, seal = self.held, self._layer.seal
-        place = request.place
         for bundle in bundles:
             malformed: Sequence[Delivery] = ()
             envelopes = wire.envelopes_of(bundle)
@@ -264,7 +327,7 @@ class Books:
             source = found[0].channel
             if "!" in source:
                 found = self._sort_out(found)
-            elif request.hold and "?" not in source:
+            elif hold and "?" not in source:
                 held.take(seat.shard.number, place, len(found))
                 for delivery in found:
                     delivery.place = place
@@ -273,9 +336,7 @@ class Books:
                 self._drop("malformed", malformed)
                 found = [each for each in found if each not in malformed]
             deliveries += found if seal is None else self._open(found, seal)
-        if request.reach and place > request.place:
-            seat.marked = request.place + request.reach - 1
-        return deliveries
+        return deliveries, place
 
     def _sort_out(self, found: Sequence[Delivery]) -> list[Delivery]:
         """See to notices, and say for which members group messages are; returns the messages."""

@@ -87,13 +87,13 @@ class Channel:
             raise LinkBroken("the server closed the connection")
         return found
 
-    def _has_decrypted(self) -> bool:
+    def has_decrypted(self) -> bool:
         """Say whether TLS has data already, which the socket then shows to nobody."""
         return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
 
     def wait(self, timeout: float) -> None:
         """Block until something has come."""
-        if self._has_decrypted():
+        if self.has_decrypted():
             return
         start = time.monotonic()
         if self._sleepy:
@@ -119,7 +119,7 @@ class Channel:
 
     async def async_wait(self, timeout: float) -> None:
         """Do a `wait` on the running event loop, which watches the socket from then on."""
-        if self._has_decrypted():
+        if self.has_decrypted():
             return
         loop = asyncio.get_running_loop()
         if self._watch is None or self._watch.loop is not loop:

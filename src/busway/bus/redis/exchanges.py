@@ -17,6 +17,7 @@ from busway.bus.operations import Delivery, Operation, Outcome, Refusal, Return
 from busway.bus.redis import packing
 from busway.bus.redis.books import GROWING, Books
 from busway.bus.redis.complaints import ServerError, explain
+from busway.bus.redis.orders import Letter
 from busway.bus.redis.seats import NOTHING, Asked, Call, Seat
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Exchanges:
         """What it has taken so far."""
         self._spare: list[Delivery] = []
         """What exchanges have taken that failed afterwards."""
+        self._handed: list[Delivery] = []
+        """What was handed over with rings."""
 
     def steps(
         self,
@@ -83,7 +86,7 @@ class Exchanges:
     ) -> Call | None:
         """Return the call that is all of nearly every exchange; None: it takes `steps`."""
         seats = self._books.seats
-        if len(seats) > 1 or self._is_behind() or self._spare:
+        if len(seats) > 1 or self._is_behind() or self._spare or self._handed:
             return None
         asked, batches = self._prepare(operations, done, channels, limit, wake_below, hold=hold)
         return self._books.call(seats[0], asked, batches[0] if batches else None)
@@ -98,6 +101,33 @@ class Exchanges:
             steps = self._filled(call, reply, Outcome(deliveries, []))
             return self._end(steps, asked.operations, asked.done)
         return Outcome(deliveries, [], books.take_joined())
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether an exchange that may bring messages, or has brought some, is not at its end."""
+        return bool(self._taken or self._applied) or any(
+            call.asked.listening for call in self.doubt
+        )
+
+    def accept(self, letters: list[Letter]) -> None:
+        """Take what was handed over with rings.
+
+        Not while it may come with a reply as well, which is known when that is there.
+        """
+        if not self.is_unsettled:
+            self._handed += self._books.accept(letters)
+            letters.clear()
+
+    def keep(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep what was taken for the next exchange that wants something."""
+        self._spare += deliveries
+
+    def at_hand(self, limit: int) -> list[Delivery]:
+        """Return what was handed over; nothing if something else is to be done first."""
+        if self._books.unfit or self._spare:
+            return []
+        found, self._handed = self._handed[:limit], self._handed[limit:]
+        return found
 
     def _is_behind(self) -> bool:
         """Say whether it is to be found out first what became of an exchange that failed."""
@@ -141,6 +171,7 @@ class Exchanges:
         hold: bool,
     ) -> Steps:
         asked, batches = self._prepare(operations, done, channels, limit, wake_below, hold=hold)
+        self._spare, self._handed = self._spare + self._handed, []
         if asked.limit and self._spare and (spare := self._take_spare(channels, limit)):
             self._taken += spare  # to be kept for the next if this one fails
             asked = replace(asked, limit=0, wake_below=0)
@@ -249,7 +280,8 @@ class Exchanges:
         if any(call.asked.limit for call in self.doubt):
             with suppress(LayerUnavailable):  # others may have said
                 yield from self._resume(())
-        found, self._spare, self._taken = self._spare + self._taken, [], []
+        found = self._spare + self._taken + self._handed
+        self._spare, self._taken, self._handed = [], [], []
         return found
 
     def _discard(self) -> Generator[Sequence[Call], Sequence[Any], None]:

@@ -1,8 +1,8 @@
 """How a process shows that it is alive, and sees to what others that died have left."""
 
-import random
 import threading
 from collections.abc import Callable
+from random import SystemRandom
 
 INTERVAL = 2.0
 """Seconds between two beats."""
@@ -47,4 +47,4 @@ class Heartbeat:
             self._woken.wait(pause)
             self._woken.clear()
             if not self._is_stopped:
-                pause = INTERVAL if self._beat() else random.uniform(0, AGAIN)  # noqa: S311
+                pause = INTERVAL if self._beat() else SystemRandom().uniform(0, AGAIN)

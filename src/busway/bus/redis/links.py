@@ -1,8 +1,8 @@
 """The connections of one user of a bus: one to each server, made when it is needed."""
 
-import random
 import time
 from collections.abc import Callable
+from random import SystemRandom
 from typing import Any
 
 from busway.bus.errors import LayerUnavailable
@@ -59,6 +59,6 @@ def persist(shard: Shard, ask: Callable[[], Any]) -> Any:
         except LayerUnavailable:
             if time.monotonic() > deadline:
                 raise
-        time.sleep(random.uniform(0, ceiling))  # noqa: S311
+        time.sleep(SystemRandom().uniform(0, ceiling))
         ceiling = min(2 * ceiling, _LONGEST)
         shard.look_again()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from busway.bus import names
-from busway.bus.bundles import MAX_COUNT, MAX_SIZE, tie
+from busway.bus.bundles import MAX_SIZE, tie
 from busway.bus.codec import Envelope, Kind, encode, encode_message
 from busway.bus.messages import Message, check_message, check_text
 from busway.bus.operations import (
@@ -29,6 +29,9 @@ Row = tuple[float, int, int, str, float, Any, str, str, int]
 """The fields of an `Envelope`: it is made and encoded in less time."""
 
 _MESSAGE = int(Kind.MESSAGE)
+
+_MAX_COUNT = 64
+"""Messages in a bundle: as many as a worker takes at once."""
 
 
 class Run(msgspec.Struct, gc=False):
@@ -89,7 +92,7 @@ class Batch(msgspec.Struct, gc=False):
                 self.lanes.clear()
             self.lanes.add(lane)
         run = self.runs.get(plan.address)
-        if run is None or len(run.indexes) == MAX_COUNT or run.size > MAX_SIZE:
+        if run is None or len(run.indexes) == _MAX_COUNT or run.size > MAX_SIZE:
             segment = [0, 0, plan.address, plan.capacity, plan.lane_capacity]
             run = self.runs[plan.address] = Run(segment, [], [], [], row[0])
             self.segments.append(segment)

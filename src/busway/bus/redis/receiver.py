@@ -21,6 +21,7 @@ from busway.bus.redis.exchanges import Exchanges, Steps
 from busway.bus.redis.links import Links, persist
 from busway.bus.redis.scripts import script
 from busway.bus.redis.seats import NOTHING, Call, Mark, Seat
+from busway.bus.redis.wire import HELD
 
 if TYPE_CHECKING:
     from busway.bus.redis.layer import RedisChannelLayer
@@ -55,6 +56,15 @@ class RedisReceiver(Receiver):
         self._exchanges = Exchanges(layer, self._books, self._bell.ring)
         self._closed = False
 
+    @property
+    def eager(self) -> bool:
+        """See `Receiver.eager`."""
+        return self._books.eager
+
+    @eager.setter
+    def eager(self, eager: bool) -> None:
+        self._books.eager = eager
+
     # -- exchange -----------------------------------------------------------------------
 
     def exchange(
@@ -70,11 +80,68 @@ class RedisReceiver(Receiver):
         """See `Receiver.exchange`. It blocks for a round trip."""
         self._check_open()
         exchanges = self._exchanges
+        outcome = self._at_hand(operations, done, channels, limit, wake_below, hold=hold)
+        if outcome is not None:
+            return outcome
         call = exchanges.begin(operations, done, channels, limit, wake_below, hold=hold)
         if call is None:
             steps = exchanges.steps(operations, done, channels, limit, wake_below, hold=hold)
             return self._drive(steps)
         return self._finish(call, self._ask(call))
+
+    def _at_hand(
+        self,
+        operations: Sequence[Operation],
+        done: Sequence[Delivery],
+        channels: Sequence[str],
+        limit: int,
+        wake_below: int,
+        *,
+        hold: bool,
+    ) -> Outcome | None:
+        """Return the outcome of an exchange that needs no call: what it wants came with rings."""
+        bell = self._bell
+        if bell.letters and self._goes_on(channels, limit, hold=hold):
+            # Before all else: of what a server hands over and then loses nobody else knows.
+            self._exchanges.accept(bell.letters)
+            if limit and not operations and not done:
+                found = self._exchanges.at_hand(limit)
+                if found:
+                    order = self._books.seats[0].order
+                    sleeps = (
+                        order.credit >= limit // 2 if order.number else len(found) >= wake_below
+                    )
+                    self._look_again(not sleeps)
+                    return Outcome(found, [], self._books.take_joined())
+        if channels:
+            bell.has_rung = False
+        return None
+
+    def _goes_on(self, channels: Sequence[str], limit: int, *, hold: bool) -> bool:
+        """Say whether the receiver wants what it was handed; else an exchange gives it back."""
+        if not channels:
+            return True
+        books = self._books
+        is_held = books.seats[0].order.awaits == HELD
+        return limit > 0 and is_held == hold and tuple(channels) == books.channels
+
+    def handed(self, limit: int) -> Sequence[Delivery] | None:
+        """See `Receiver.handed`."""
+        bell, books = self._bell, self._books
+        if not bell.letters:
+            return ()
+        if self._exchanges.is_unsettled:
+            return None
+        self._exchanges.accept(bell.letters)
+        found = self._exchanges.at_hand(limit)
+        if found:
+            self._look_again(len(found) == limit or books.seats[0].order.credit < limit // 2)
+        return found
+
+    def _look_again(self, wanted: bool) -> None:
+        """Wake this receiver if it is `wanted`, or if it was woken for more than it was handed."""
+        if wanted or self._bell.has_rung:
+            self._bell.ring()
 
     def _finish(self, call: Call, reply: Any) -> Outcome:
         """Do what is left of an exchange when its first call is done."""
@@ -109,6 +176,9 @@ class RedisReceiver(Receiver):
         """
         self._check_open()
         exchanges = self._exchanges
+        outcome = self._at_hand(operations, done, channels, limit, wake_below, hold=hold)
+        if outcome is not None:
+            return outcome
         call = exchanges.begin(operations, done, channels, limit, wake_below, hold=hold)
         if call is None:
             steps = exchanges.steps(operations, done, channels, limit, wake_below, hold=hold)
@@ -160,6 +230,11 @@ class RedisReceiver(Receiver):
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Put back what was taken for somebody who is gone: if not now, with the next exchange."""
+        if self._books.seats[0].order.awaits > 0:
+            # Of its own prefix; newer messages may have been handed over meanwhile.
+            self._exchanges.keep(deliveries)
+            self._bell.ring()
+            return
         held = {each.place: each for each in deliveries if each.place}
         self._books.given_up.update(held)
         with suppress(BusError):
@@ -219,8 +294,11 @@ class RedisReceiver(Receiver):
         """Connect; a server that turns out to have lost its data is told who asks."""
         seat = call.seat
         seat.link.connect()
-        if call.asked.limit and seat.epoch != self._layer.epoch(seat.shard):
-            call.request.process = self._layer.process
+        if seat.epoch != self._layer.epoch(seat.shard):
+            call.request.over += call.request.came
+            call.request.came = 0
+            if call.asked.limit:
+                call.request.process = self._layer.process
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         self._exchanges.doubt = calls
@@ -313,6 +391,8 @@ class RedisReceiver(Receiver):
         self._layer.revive(call.life)
         call.life = self._layer.life
         call.request.process = self._layer.process
+        call.seat.order.forget()
+        call.request.came = 0
         return call.seat.run(call)
 
     # -- begun ------------------------------------------------------------------------
@@ -414,7 +494,13 @@ class RedisReceiver(Receiver):
         try:
             if not self._layer.is_closed:
                 with suppress(BusError):
-                    self._restore(self._leftover())
+                    leftover = self._leftover()
+                    if leftover and self._books.seats[0].order.number:
+                        # They go back in front of what was handed over, which so goes back first.
+                        self._drive(
+                            self._exchanges.steps((), (), self._books.channels, 0, 0, hold=False)
+                        )
+                    self._restore(leftover)
                 for seat in self._books.seats:
                     if seat.life or seat.subscription:
                         self._leave(seat)
@@ -448,9 +534,13 @@ class RedisReceiver(Receiver):
             str(self._books.held.begun).encode(),
             seat.subscription.encode(),
             encode(seat.channels),
+            str(max(seat.order.awaits, 1)).encode(),
+            str(seat.order.pending()).encode(),
         )
-        with suppress(BusError, ServerError):
-            seat.link.run(script("leave"), seat.shard.key, *arguments)
+        for _ in range(2):  # the connection may have ended since
+            with suppress(BusError, ServerError):
+                seat.link.run(script("leave"), seat.shard.key, *arguments)
+                break
 
     def _release(self) -> None:
         self._links.close()

@@ -10,6 +10,7 @@ from busway.bus.redis import packing, wire
 from busway.bus.redis.connections import Link, LinkBroken
 from busway.bus.redis.held import Bundle
 from busway.bus.redis.links import Links
+from busway.bus.redis.orders import Order
 from busway.bus.redis.scripts import script
 from busway.bus.redis.shards import Shard
 
@@ -85,6 +86,8 @@ class Seat:
         self.channels: Sequence[str] = ()
         self.marked = 0
         """Up to which place the shard counts messages as begun."""
+        self.order = Order()
+        """What the receiver may be handed while it sleeps."""
         self.due = 0.0
         """When the shard's next delayed message is due: seconds since the epoch, or 0."""
 
@@ -95,6 +98,8 @@ class Seat:
 
     def send(self, call: Call) -> None:
         """Send a request."""
+        if call.request.awaits:
+            call.request.awaits = self.order.awaits  # something may have come since it was made
         arguments = (call.request.encode(), *call.arguments)
         call.link = None
         call.link = self.link

@@ -18,6 +18,13 @@ from busway.bus.statistics import GroupSize, Statistics, total
 HEAD = Struct(">BHdI")
 """Of a bundle: whether it is a notice, count, when the first expires, length of the table."""
 
+ORDER = Struct(">dIdi")
+"""In front of a bundle that was handed over: number of the request that allowed it, how many more
+messages may be, its place, and how many messages count as begun, or -1. See `lua/common.lua`."""
+
+HELD = -1
+"""What `Request.awaits` is where messages are held."""
+
 LONGEST_LANE = 200
 """Bytes; lanes with a longer name are known by its hash."""
 
@@ -64,6 +71,15 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     full: bool = False
     """Whether it is done though the server's memory is in use: it adds nothing for long, or puts
     back what was there."""
+    credit: int = 0
+    """Messages that it may be handed while it sleeps; -1: none any more."""
+    awaits: int = 0
+    """Number of the bundle that it waits to be handed, from 1, or `HELD`; 0: it gets none so."""
+
+    came: int = 0
+    """Messages that it was handed, and that have come since it said so."""
+    over: int = 0
+    """Those of a server that has lost its data since, which counts them as lost."""
 
     def encode(self) -> bytes:
         """Return its fields as bytes, without the array's head: so a script needs no table."""

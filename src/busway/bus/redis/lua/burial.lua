@@ -2,8 +2,16 @@
 -- between `common` and the scripts that need it.
 
 -- Settles what a receiver held that had begun up to place `begun`: what it began is lost, and
--- counted; the rest goes back in front.
-local function settle(receiver, begun)
+-- counted; the rest goes back in front. So do bundles that it was handed and are done on delivery, from
+-- the one with the number `awaits`.
+local function settle(receiver, begun, awaits, came)
+  local handed = {}
+  for _, bundle in ipairs(call('LRANGE', P .. 'p:' .. receiver, awaits - 1, '-1')) do
+    for _, item in ipairs(untie(bundle)) do handed[#handed + 1] = item end
+  end
+  call('DEL', P .. 'a:' .. receiver, P .. 'p:' .. receiver)
+  waiting = waiting - #handed / 2 - (came or 0)
+  put_back(handed)
   local key = P .. 'h:' .. receiver
   local found = call('HGETALL', key)
   if #found == 0 then return end
@@ -15,6 +23,7 @@ local function settle(receiver, begun)
   end
   table.sort(firsts)
   begun = begun or tonumber(fields.b or 0)
+  waiting = waiting - (fields.w or 0)
   local back, lost = {}, {}
   for _, first in ipairs(firsts) do
     local items = untie(fields[tostring(first)])
@@ -67,7 +76,7 @@ local function bury(process)
   local receivers = call('SMEMBERS', P .. 'r:' .. process)
   local subscriptions = call('HKEYS', P .. 'subs')
   for _, receiver in ipairs(receivers) do
-    settle(receiver)
+    settle(receiver, nil, 1)
     dismiss(receiver)
     for _, name in ipairs(subscriptions) do call('ZREM', P .. 's:' .. name, receiver) end
   end

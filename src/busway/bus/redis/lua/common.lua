@@ -13,13 +13,21 @@
 --   P lw:LANE          set     receivers that wait for room in it
 --   P d                zset    entries that are delayed, by when they are due
 --   P h:RECEIVER       hash    what it holds: place of the first -> bundle; "x"..place -> indexes in
---                              that bundle which are done; "b" -> the place up to which it has begun
+--                              that bundle which are done; "b" -> the place up to which it has begun;
+--                              "w" -> how many it was handed and has not said that they have come
 --   P x:RECEIVER       string  msgpack array about its last request: its number (a double) and 1 when
 --                              the receiver is gone, else 0 (a byte), both in one string of nine; and
 --                              the reply, where it says anything: what was refused, when the next is
 --                              due, bundles that were taken and not held, places of those that are held
 --   P subs             hash    subscription -> its channels
 --   P s:SUBSCRIPTION   zset    receivers that sleep on it, by since when
+--   P a:RECEIVER       string  what it may be handed while it sleeps: the number of the request that
+--                              said so (a double), how much more (four bytes), a place (a double) and
+--                              how many messages count as begun (four bytes). For what is done on
+--                              delivery the latter is -1, and the place is the number of the bundle
+--                              that it was handed last, from 1; else that of the next message
+--   P p:RECEIVER       list    bundles that it was handed, which are done on delivery, and of which it
+--                              has not said yet that they have come
 --   P processes        zset    processes, by when they are dead unless they are heard of
 --   P r:PROCESS        set     its receivers
 --   P o:PROCESS        set     prefixes that it reads
@@ -28,7 +36,9 @@
 --   P t:GROUP          hash    target: address -> members, when the last ends, and its rules
 --   P of:ADDRESS       zset    "CHANNEL NUL GROUP": the groups of its channels
 --   P past             hash    counts of channels whose record is gone
---   P waiting          string  how many messages wait anywhere: accepted, not yet taken or dropped
+--   P waiting          string  how many messages wait anywhere: accepted, not yet taken or dropped.
+--                              Those that were handed over count until their receiver says that they
+--                              have come: of what is on its way when the server dies nobody knows
 --   P lost             hash    epoch of data that was lost -> when it was last seen, and how many
 --                              messages waited in it then
 --   P away             string  since when no process at all was heard of
@@ -97,6 +107,51 @@ local function ring(record, count)
   end
 end
 
+-- Hands a bundle of `size` messages, none a notice, to the longest sleeper on a channel, along with the
+-- ring, as if it had taken it. Says whether it could: not all want that, or so much.
+local function hand_over(record, bundle, size)
+  local call, P, ORDER = redis.call, KEYS[1], '>dI4di4'
+  for name in record.subs:gmatch('%S+') do
+    local sleepers = P .. 's:' .. name
+    local found = call('ZRANGE', sleepers, '0', '0', 'WITHSCORES')
+    local receiver = found[1]
+    local key = receiver and P .. 'a:' .. receiver
+    local order = key and call('GET', key)
+    if order then
+      local number, credit, place, reach = struct.unpack(ORDER, order)
+      credit = credit - math.max(size, math.ceil(#bundle / 4096))
+      if credit < 0 then return false end
+      local is_held, bell = reach >= 0, P .. 'bell:' .. receiver
+      -- What a server without memory refuses must not have been published.
+      if is_held then
+        key = P .. 'h:' .. receiver
+        call('HSET', key, place, bundle, 'w', size)
+        call('ZREM', sleepers, receiver)
+        -- One that was not heard of for a while may be cut off: it has to ask before it begins.
+        if tonumber(found[2]) < (now - 1) * 1000000 then reach = 0 end
+      else
+        place = place + 1
+        call('RPUSH', P .. 'p:' .. receiver, bundle)
+      end
+      order = struct.pack(ORDER, number, credit, place, reach)
+      -- Apart: a string made of both would be hashed, byte for byte.
+      if call('PUBLISH', bell, order) > 0 then
+        call('PUBLISH', bell, bundle)
+        if not is_held then
+          call('SET', key, order)
+        elseif reach > 0 then
+          call('HSET', key, 'b', place + math.min(reach, size) - 1)
+        end
+        return true
+      end
+      -- Nobody was there.
+      if is_held then call('HDEL', key, place, 'w') else call('RPOP', P .. 'p:' .. receiver) end
+    end
+    if receiver then return false end
+  end
+  return false
+end
+
 -- What `queues()` has made, once it was needed.
 local Q
 
@@ -119,5 +174,7 @@ local function finish()
     end
   end
   if waiting == 0 then return tonumber(call('GET', P .. 'waiting') or 0) end
-  return call('INCRBY', P .. 'waiting', waiting)
+  local left = call('INCRBY', P .. 'waiting', waiting)
+  if left < 0 then call('SET', P .. 'waiting', 0) end  -- all was flushed since
+  return math.max(left, 0)
 end

@@ -17,11 +17,12 @@
 
 local MAX_PROMOTED = 500
 local MAX_UNPACKED = 4000  -- values: Lua's stack has room for some more
+local HELD = -1  -- instead of the number of a bundle
 local ALIVE = 6  -- seconds for which a process counts as alive after it was heard of
 
 local receiver, number, again, process, segments, done, finished, gone, returned_finished,
   returned_gone, returned, names, limit, wake_below, hold, earlier, earlier_names, subscription,
-  place, reach, laned, turn, sleeps, full = unpack_(ARGV[1])
+  place, reach, laned, turn, sleeps, full, credit, awaits, came, over = unpack_(ARGV[1])
 
 -- What may have been done already has to be written down, whatever becomes of it.
 if full or again then insist() end
@@ -59,6 +60,31 @@ if process ~= '' then
   end
 end
 
+-- What takes away first must not let the rest go on on a server whose memory is in use.
+if segments and (awaits ~= 0 or came > 0) and not (full or again) then
+  call('SETRANGE', P .. 'nothing', '0', '')
+end
+
+waiting = -came
+if came > 0 and awaits == 0 then call('HDEL', P .. 'h:' .. receiver, 'w') end
+if over > 0 then call('HINCRBY', P .. 'past', 'dropped:server restarted', -over) end
+
+-- What it was handed while it slept, and has not seen yet. Nobody hands it anything meanwhile.
+local unseen
+if awaits ~= 0 then
+  call('ZREM', P .. 's:' .. earlier, receiver)
+  if awaits == HELD then
+    unseen = {call('HGET', P .. 'h:' .. receiver, place) or nil}
+    if unseen[1] then call('HDEL', P .. 'h:' .. receiver, 'w') end
+  else
+    local key = P .. 'p:' .. receiver
+    unseen = call('LRANGE', key, awaits - 1, '-1')
+    -- A server that took over may not know of all that came.
+    if not unseen[1] and call('LLEN', key) < awaits - 1 then unseen = call('LRANGE', key, '0', '-1') end
+    call('DEL', key)
+  end
+end
+
 -- Operations ---------------------------------------------------------------------------------
 
 local others, refused
@@ -86,11 +112,14 @@ if segments then
     if fits then
       if record.fresh then Q.flush(record) end
       at = at + 1
-      call('RPUSH', P .. 'm:' .. record.address, ARGV[at])
-      record.pending, record.accepted = record.pending + size, record.accepted + size
-      waiting = waiting + size
+      record.accepted = record.accepted + size
       record.changed = true
-      ring(record, size)
+      waiting = waiting + size
+      if record.subs == '' or not hand_over(record, ARGV[at], size) then
+        call('RPUSH', P .. 'm:' .. record.address, ARGV[at])
+        record.pending = record.pending + size
+        ring(record, size)
+      end
     else
       others = others or make_others(wake_below > 0 and receiver or nil, full)
       at = others.operations[segment[1] + 1](index, segment, at)
@@ -125,11 +154,27 @@ end
 -- Taking -------------------------------------------------------------------------------------
 
 local taken, count, due = {}, 0, '0'
-local kept  -- how many messages of each bundle are held
+local kept = {}  -- how many messages of each bundle are held
 local room = 4 * 1024 * 1024  -- bytes
+for i, bundle in ipairs(unseen or {}) do
+  local _, size = struct.unpack('>BH', bundle)
+  waiting = waiting - size
+  if count + size <= limit and earlier == subscription and (awaits == HELD) == hold then
+    taken[i], kept[i] = bundle, hold and size or 0
+    count = count + size
+  else
+    -- It wants less now, or something else.
+    if awaits == HELD then call('HDEL', P .. 'h:' .. receiver, place) end
+    local items = {}
+    for from = i, #unseen do
+      for _, item in ipairs(queues().untie(unseen[from])) do items[#items + 1] = item end
+    end
+    waiting = waiting + size - #items / 2  -- put back, they count again
+    Q.put_back(items)
+    break
+  end
+end
 if limit > 0 then
-  kept = {}
-
   -- Takes up to `most` messages off a channel; returns how many, nil when there was nothing.
   local function take(name, most)
     local call, key = redis.call, KEYS[1] .. 'm:' .. name
@@ -204,7 +249,7 @@ if taken[1] then
     end
   end
   if places[1] and reach > 0 then
-    changes[#changes + 1], changes[#changes + 2] = 'b', places[1] + reach - 1
+    changes[#changes + 1], changes[#changes + 2] = 'b', math.min(places[1] + reach, place) - 1
   end
 end
 if finished or (changes and changes[1]) then
@@ -249,6 +294,12 @@ if names or earlier ~= '' then
       end
     end
     call('ZADD', P .. 's:' .. subscription, 'NX', now * 1000000, receiver)
+    if credit > 0 then
+      local order = struct.pack('>dI4di4', number, credit, hold and place or 0, hold and reach or -1)
+      call('SET', P .. 'a:' .. receiver, order)
+    elseif credit < 0 then
+      call('DEL', P .. 'a:' .. receiver)
+    end
   end
   -- Large messages may have been left, and lanes that were let go without being held may have
   -- brought new ones.
@@ -257,7 +308,7 @@ if names or earlier ~= '' then
 end
 local left = finish()
 
-if again or process ~= '' or taken[1] or segments or done or returned then
+if again or process ~= '' or taken[1] or segments or done or returned or credit > 0 or came > 0 or over > 0 then
   local reply = struct.pack(LAST, number, has_left)
   if taken[1] or refused or due ~= '0' then
     reply = pack({reply, refused or '', due, loose, places})

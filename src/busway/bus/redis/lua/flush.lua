@@ -36,7 +36,7 @@ for _, group in ipairs(call('ZRANGE', P .. 'groups', 0, -1)) do
 end
 for _, process in ipairs(call('ZRANGE', P .. 'processes', 0, -1)) do
   for _, receiver in ipairs(call('SMEMBERS', P .. 'r:' .. process)) do
-    call('DEL', P .. 'h:' .. receiver)
+    call('DEL', P .. 'h:' .. receiver, P .. 'p:' .. receiver, P .. 'a:' .. receiver)
   end
 end
 call('DEL', P .. 'channels', P .. 'l', P .. 'd', P .. 'groups', P .. 'past', P .. 'waiting')

@@ -7,7 +7,7 @@ local function queues()
   local GROUP_MESSAGE = 1
   local EVERY = 1000000000
   local ARRAY_SIZE = 3
-  local BUNDLE_LENGTH = 64  -- messages and turns: as many as a worker takes at once
+  local BUNDLE_LENGTH = 128  -- messages and turns: as many as a worker takes at once
   local BUNDLE_SIZE = 32768  -- bytes after which a bundle takes no further message
   local HEAD, HEAD_SIZE = '>BHdI4', 15
 
@@ -82,9 +82,17 @@ local function queues()
   local function flush(record)
     local fresh = record.fresh
     if not fresh then return end
-    call('RPUSH', P .. 'm:' .. record.address, tie(fresh))
+    local bundle, size = tie(fresh), #fresh / 2
     record.fresh, record.size = nil, nil
-    ring(record, #fresh / 2)
+    local able = record.subs ~= '' and not is_notice(fresh[1])
+    for i = 1, #fresh, 2 do able = able and expires_of(fresh[i]) > now end
+    if able and hand_over(record, bundle, size) then
+      record.pending = record.pending - size
+      unblock(record)
+      return
+    end
+    call('RPUSH', P .. 'm:' .. record.address, bundle)
+    ring(record, size)
   end
 
   -- Does so for channels of these names; says whether there was anything.

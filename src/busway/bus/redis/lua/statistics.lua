@@ -33,7 +33,7 @@ local function count(found, fields)
     if field == 'accepted' or field == 'refused' or field == 'pending' then
       found[field] = number
     elseif field:sub(1, 8) == 'dropped:' then
-      found.dropped[field:sub(9)] = number
+      found.dropped[field:sub(9)] = math.max(number, 0)
     end
   end
 end
