@@ -29,9 +29,11 @@ from busway.app.commits import MAX_WAITING
 from busway.app.context import set_layer
 from busway.app.endings import MAX_TRIES
 from busway.app.worker import select_channels
+from busway.bus.conformance.harness import eventually
 from busway.bus.errors import ConfigurationError, LayerUnavailable
 from busway.bus.layer import ChannelLayer
 from busway.bus.memory import MemoryChannelLayer
+from busway.bus.receiver import Receiver
 
 
 def echo(message: Message) -> None:
@@ -757,6 +759,35 @@ def test_class_consumers_work_end_to_end(layer: ChannelLayer, peer: Peer) -> Non
         assert peer.receive() == {"accept": True}
         peer.send("websocket.receive", order=1, text="hi")
         assert peer.receive() == {"text": "all: hi"}
+
+
+def test_an_event_loop_that_consumers_may_hold_up_is_handed_no_messages(
+    layer: ChannelLayer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receivers: list[Receiver] = []
+    receiver = layer.receiver
+
+    def remembered() -> Receiver:
+        receivers.append(receiver())
+        return receivers[-1]
+
+    monkeypatch.setattr(layer, "receiver", remembered)
+    seen: list[bool] = []
+
+    async def first(message: Message) -> None:
+        peer.send("second")
+        while not seen:  # noqa: ASYNC110  (it is another message's consumer)
+            await asyncio.sleep(0)
+
+    async def second(message: Message) -> None:
+        seen.append(receivers[0].eager)
+
+    with working(layer, [route("first", first), route("second", second)]):
+        eventually(lambda: receivers[0].eager, "nothing holds up the loop")
+        peer.send("first")
+        eventually(lambda: seen, "the second message came")
+        eventually(lambda: receivers[0].eager, "nothing holds up the loop")
+    assert seen == [False]
 
 
 @pytest.mark.parametrize("filters", [{}, {"odd": "yes"}], ids=["async", "handed over"])

@@ -1,7 +1,7 @@
 """A layer that is away for a while: how long to wait before it is tried again, and what to say."""
 
 import logging
-import random
+from random import SystemRandom
 
 from busway.bus.errors import BusError
 
@@ -22,7 +22,7 @@ class Absence:
         if not self._ceiling:
             logger.error("%s; trying again", error)
         self._ceiling = min(2 * self._ceiling or _FIRST, _LONGEST)
-        return random.uniform(0, self._ceiling)  # noqa: S311
+        return SystemRandom().uniform(0, self._ceiling)
 
     def end(self) -> None:
         """Note that the layer is there."""

@@ -15,7 +15,7 @@ from busway.app.commits import Committer, Result
 from busway.app.context import outbox
 from busway.app.leaves import Found
 from busway.app.message import Message
-from busway.app.pace import Pace
+from busway.app.pace import MAX_LIMIT, MAX_LIMIT_APART, Pace
 from busway.app.routing import Router
 from busway.bus.errors import LayerUnavailable
 from busway.bus.layer import ChannelLayer
@@ -60,10 +60,11 @@ class ConsumerThread:
         """
         self._layer = layer
         self._receiver = layer.receiver()
+        self._receiver.eager = True
         self._commits = Committer(self._receiver, channels)
         self.counts = self._commits.counts
         self._caller = Caller(layer, router, self.counts)
-        self._pace = Pace()
+        self._pace = Pace(MAX_LIMIT_APART if self._receiver.blocks else MAX_LIMIT)
         self._takeover = takeover
         self._watch = watch
         self._idle = idle

@@ -81,6 +81,8 @@ class AsyncConsumers:
         try:
             while not self._is_over():
                 self._take_over()
+                # A consumer that holds up the loop would hold up what it was handed.
+                self._receiver.eager = not self._tasks
                 try:
                     deliveries = await self._commits.aexchange(self._limit())
                 except LayerUnavailable as error:
