@@ -117,6 +117,67 @@ async def test_deliveries_beyond_the_limit_and_the_budget_all_arrive() -> None:
     assert [delivery.message["number"] for delivery in got] == list(range(100))
 
 
+async def test_they_do_so_without_delay_where_exchanges_take_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = MemoryChannelLayer(capacity=1000)
+    got: list[Delivery] = []
+    async with running(layer, got, limit=20, budget=1) as bus:
+        exchange = bus._receiver.exchange
+
+        async def aexchange(*args: Any, **options: Any) -> Outcome:
+            for _ in range(30):
+                await asyncio.sleep(0)
+            return exchange(*args, **options)
+
+        monkeypatch.setattr(bus._receiver, "blocks", True, raising=False)
+        monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
+        for number in range(100):
+            layer.send("p.x!y", {"number": number})
+        async with asyncio.timeout(0.5):  # before the next look
+            await got_all(got, 100)
+    assert [delivery.message["number"] for delivery in got] == list(range(100))
+
+
+async def test_what_comes_with_a_ring_is_handed_out_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = MemoryChannelLayer()
+    got: list[Delivery] = []
+    letters = [_delivery(()), _delivery(())]
+    under_way, gate = asyncio.Event(), asyncio.Event()
+    async with running(layer, got) as bus:
+        await bus.flushed()
+        exchange = bus._receiver.exchange
+
+        async def aexchange(*args: Any, **options: Any) -> Outcome:
+            under_way.set()
+            await gate.wait()
+            return exchange(*args, **options)
+
+        def handed(limit: int) -> Sequence[Delivery] | None:
+            is_unsure = under_way.is_set() and not gate.is_set()
+            return None if is_unsure else [letters.pop()] if letters else ()
+
+        monkeypatch.setattr(bus._receiver, "blocks", True, raising=False)
+        monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
+        monkeypatch.setattr(bus._receiver, "handed", handed)
+        bus._woken()
+        assert len(got) == 1
+        bus.wake()
+        await under_way.wait()
+        bus._woken()
+        assert len(got) == 1  # it may come with the exchange, too
+        gate.set()
+        async with asyncio.timeout(0.5):
+            await got_all(got, 2)
+
+
+async def got_all(got: Sequence[Delivery], count: int) -> None:
+    while len(got) < count:  # noqa: ASYNC110  (it is what users see)
+        await asyncio.sleep(0)
+
+
 async def test_what_is_given_up_is_not_sent() -> None:
     layer = MemoryChannelLayer(capacity=1, lane_capacity=1)
     async with running(layer, []) as bus:
@@ -311,12 +372,13 @@ async def test_what_one_sends_last_stays_last_where_exchanges_take_their_time(
     layer = MemoryChannelLayer(
         policies={"websocket.*": {"ordering": "reply_channel", "capacity": 1}}
     )
-    gate = asyncio.Event()
+    gate, under_way = asyncio.Event(), asyncio.Event()
     gate.set()
     async with running(layer, []) as bus:
         exchange = bus._receiver.exchange
 
         async def aexchange(*args: Any, **options: Any) -> Outcome:
+            under_way.set()
             await gate.wait()
             return exchange(*args, **options)
 
@@ -328,10 +390,10 @@ async def test_what_one_sends_last_stays_last_where_exchanges_take_their_time(
         await bus.flushed()
         assert waits.waiting
         gate.clear()
+        under_way.clear()
         bus.post(quick.message(1), quick)  # takes the room
         bus.post(sender.message(1), sender)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)  # under way
+        await under_way.wait()
         bus.post(sender.message(2), sender)
         bus.post(Send("websocket.disconnect", {"reply_channel": "sender", "number": 3}), sender)
         gate.set()
@@ -342,7 +404,7 @@ async def test_what_one_sends_last_stays_last_where_exchanges_take_their_time(
 async def test_who_stops_makes_one_exchange_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = MemoryChannelLayer()
     under_way = most = 0
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
     bus = Bus(layer, ("p.x!",), lambda *_: None, lambda: None, lambda _: None)
     bus.start()
     await bus.flushed()
@@ -352,6 +414,7 @@ async def test_who_stops_makes_one_exchange_at_a_time(monkeypatch: pytest.Monkey
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
+        begun.set()
         await gate.wait()
         await asyncio.sleep(0)
         under_way -= 1
@@ -361,8 +424,7 @@ async def test_who_stops_makes_one_exchange_at_a_time(monkeypatch: pytest.Monkey
     monkeypatch.setattr(bus._receiver, "aexchange", aexchange)
     sender = Sender("a")
     bus.post(sender.message(0), sender)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)  # under way
+    await begun.wait()
     bus.post(sender.message(1), sender)
     gate.set()
     await bus.stop()

@@ -85,6 +85,8 @@ class Bus:
         self._scheduled = False
         """Whether a flush is to come, or under way."""
         self._under_way: asyncio.Task[None] | None = None
+        self._is_handed = False
+        """Whether something came along with a ring, for when the exchange under way has ended."""
         self._is_wanted = self._was_rung = False
         """Whether an exchange was asked for, and the receiver woken, while one was under way."""
         self._stopped = False
@@ -92,7 +94,7 @@ class Bus:
         """Whether there may be something to take: not while the receiver waits to be woken."""
         self._sent = 0.0
         """When something was last sent to the bus, by the loop's time."""
-        self._expects_soon = self._spinning = False
+        self._expects_soon = self._spinning = self._is_answered = False
         self._unavailable = False
         self._flushes: list[asyncio.Future[None]] = []
 
@@ -100,6 +102,7 @@ class Bus:
         """Begin, on the running event loop. Raises what `ChannelLayer.receiver` raises."""
         self._loop = asyncio.get_running_loop()
         self._receiver: Receiver = self._layer.receiver()
+        self._receiver.eager = True
         self._loop.add_reader(self._receiver.fileno(), self._woken)
         self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
         self._schedule()
@@ -168,16 +171,34 @@ class Bus:
 
     def _schedule(self) -> None:
         self._scheduled = True
+        self._loop.call_soon(self._put_off if self._receiver.blocks else self._flush)
+
+    def _put_off(self) -> None:
+        """Flush a turn later: what comes by then shares the exchange, which takes longer."""
         self._loop.call_soon(self._flush)
 
     def _woken(self) -> None:
         self._receiver.drain()
-        self._looks = self._was_rung = True
         self._expects_soon = self._loop.time() < self._sent + _SOON
-        self._begin_round()
+        self._take_handed()
+
+    def _take_handed(self) -> None:
+        """Hand out what came along with a ring, or see to it that the bus is looked at."""
+        handed = () if self._inbox else self._receiver.handed(self._limit)
+        self._is_handed = handed is None and self._under_way is not None
+        if self._is_handed:
+            return
+        if handed:
+            self._is_answered = True
+            self._inbox.extend(handed)
+            self._hand_out()
+        else:
+            self._looks = self._was_rung = True
+            self._begin_round()
 
     def _expect_answers(self, count: int) -> None:
         self._sent = self._loop.time()
+        self._is_answered = False
         if count > _FEW:
             self._expects_soon = False
         elif self._expects_soon and not self._spinning:
@@ -186,7 +207,7 @@ class Bus:
 
     def _stay_awake(self) -> None:
         """Go round the loop until an answer has come, or it takes too long."""
-        if self._looks:
+        if self._looks or self._is_answered:
             self._spinning = False
         elif self._loop.time() < self._sent + _SPIN:
             os.sched_yield()
@@ -232,7 +253,10 @@ class Bus:
             self._under_way = None
             self._scheduled = False
         self._settle(batch, refused, deliveries)
-        if (self._operations or self._flushes or self._is_wanted) and not self._scheduled:
+        if self._is_handed:
+            self._take_handed()
+        looks = self._looks and not self._inbox and not self._unavailable
+        if not self._scheduled and (looks or self._is_wanted or self._operations or self._flushes):
             self._schedule()
 
     def _collect(self) -> _Batch:
