@@ -63,6 +63,10 @@ _REMEDIES = (
     ("^TLS: .*No such file", "see the files in ssl_ca_certs, ssl_certfile and ssl_keyfile"),
     ("CERTIFICATE_VERIFY_FAILED", "name who signed the server's certificate: ssl_ca_certs=FILE"),
     ("EOF occurred|CERTIFICATE_REQUIRED", "does it want a certificate? ssl_certfile, ssl_keyfile"),
+    (
+        "^TLS: .*reset by peer",
+        "is it running? does it want a certificate (ssl_certfile, ssl_keyfile)?",
+    ),
     ("^TLS", "is the server running, and does that port speak TLS? redis:// is for one without"),
     ("closed by server|[Rr]eset by peer", "is the server running? a port with TLS wants rediss://"),
     ("", "is the server running, and the address right?"),
