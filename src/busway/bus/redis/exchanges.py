@@ -44,7 +44,7 @@ class Exchanges:
         self._taken: list[Delivery] = []
         """What it has taken so far."""
         self._spare: list[Delivery] = []
-        """What exchanges have taken that failed afterwards."""
+        """What exchanges have taken that failed afterwards, or were cut off."""
         self._handed: list[Delivery] = []
         """What was handed over with rings."""
 
